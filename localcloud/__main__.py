@@ -1,0 +1,42 @@
+"""``python -m localcloud``: run a region in the foreground until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from localcloud.errors import LocalCloudError
+from localcloud.settings import DEFAULT_REGION, CloudSettings
+
+
+def main() -> int:
+    """Run until SIGTERM, SIGINT or a stop request; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m localcloud", description="An AWS region in one process, on 127.0.0.1.")
+    parser.add_argument("--port", type=int, default=0, help="TCP port; 0 (the default) picks a free one")
+    parser.add_argument("--state-dir", type=Path, default=Path(".scones/localcloud"), help="folder for everything that survives a restart")
+    parser.add_argument("--region", default=DEFAULT_REGION)
+    parser.add_argument("--quiet", action="store_true", help="do not echo job and function logs")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("botocore", "boto3", "urllib3", "werkzeug"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    settings = CloudSettings(arguments.state_dir.resolve(), arguments.port, arguments.region, console=not arguments.quiet)
+    # moto is slow to import (0.7 s): only once the arguments are known to be good.
+    from localcloud.server import Server
+
+    try:
+        server = Server(settings)
+        server.start()
+    except LocalCloudError as error:
+        sys.stderr.write(f"localcloud: {error}\n")
+        return 1
+    logging.getLogger("localcloud").info("ready at %s", server.cloud.endpoint_url)
+    server.wait()
+    server.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

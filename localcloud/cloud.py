@@ -1,0 +1,138 @@
+"""One running region: everything a service may need, in one object that is handed to it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from moto.core.base_backend import BackendDict
+
+from localcloud.database import Database
+from localcloud.errors import LocalCloudError
+from localcloud.logs import LogWriter
+from localcloud.object_store import ObjectStore
+from localcloud.processes import Supervisor
+from localcloud.settings import CloudSettings
+from localcloud.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from localcloud.service import Service
+
+log = logging.getLogger(__name__)
+
+#: localcloud's own services, by botocore service name. Everything else that SUPPORTED_BY_MOTO (gateway.py) lists is moto's.
+SERVICES: dict[str, str] = {
+    "sagemaker": "localcloud.sagemaker.service:SageMakerService",
+    "sagemaker-runtime": "localcloud.sagemaker.runtime:RuntimeService",
+    "lambda": "localcloud.awslambda.service:LambdaService",
+    "events": "localcloud.eventbridge.service:EventBridgeService",
+    "stepfunctions": "localcloud.stepfunctions.service:StepFunctionsService",
+    "cloudformation": "localcloud.cloudformation.service:CloudFormationService",
+}
+
+
+class Cloud:
+    """The region.
+
+    Attributes:
+        settings: What this process was told.
+        db: The state file; own services keep their documents in ``db.table("sagemaker.endpoints")``.
+        processes: Starts and ends child processes.
+        logs: Writes to CloudWatch Logs.
+        objects: S3 without HTTP.
+        snapshots: Keeps moto's state across restarts.
+        services: localcloud's own services by botocore name.
+    """
+
+    def __init__(self, settings: CloudSettings) -> None:
+        self.settings = settings
+        try:
+            settings.state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LocalCloudError(f"The state folder {settings.state_dir} cannot be made: {error.strerror}. Choose another with --state-dir.") from error
+        self.port = settings.port
+        self.db = Database(settings.state_dir / "localcloud.db")
+        self.snapshots = Snapshots(self.db, settings.state_dir)
+        self.processes = Supervisor()
+        self.logs = LogWriter(self)
+        self.objects = ObjectStore(self)
+        self.services: dict[str, Service] = {name: _load(target)(self) for name, target in SERVICES.items() if _exists(target)}
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL that clients use as AWS_ENDPOINT_URL (known once the server is bound)."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of a resource in this region, e.g. ``arn("sagemaker", "endpoint/x")``."""
+        return f"arn:aws:{service}:{self.settings.region}:{self.settings.account_id}:{resource}"
+
+    def mark_dirty(self, service: str) -> None:
+        """Say that moto's state of a service changed outside of an HTTP request to it, so that it is saved."""
+        self.snapshots.mark_dirty(service)
+
+    def emit(self, source: str, detail_type: str, detail: dict[str, Any], resources: list[str] | None = None) -> None:
+        """Put an AWS service event (e.g. source ``aws.sagemaker``) on the default event bus; delivery happens in the background."""
+        events: Any = self.services["events"]
+        events.emit(source=source, detail_type=detail_type, detail=detail, resources=resources or [])
+
+    def client_environment(self, role_arn: str | None = None) -> dict[str, str]:
+        """Return the environment variables with which a child's AWS clients reach this region, and nothing of this process's own AWS settings.
+
+        Args:
+            role_arn: The role that the child runs as; on AWS its credentials come from there.
+        """
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in ("PYTHONPATH", "PYTHONHOME")}
+        environment |= {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_REGION": self.settings.region,
+            "AWS_DEFAULT_REGION": self.settings.region,
+            "AWS_ACCESS_KEY_ID": "ASIALOCALCLOUD000000",
+            "AWS_SECRET_ACCESS_KEY": "localcloud",
+            "AWS_SESSION_TOKEN": role_arn or "localcloud",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
+        }
+        return environment
+
+    @cached_property
+    def clients(self) -> Any:
+        """boto3 clients onto this region for use inside the process, by service name; made once each."""
+        from localcloud.clients import Clients
+
+        return Clients(self)
+
+    def start(self) -> None:
+        """Load the state and start the services (after the port is known)."""
+        # moto's backends are the process's, not this object's: what an earlier region in the same process (a test's) left is not ours.
+        BackendDict.reset()
+        self.snapshots.load()
+        for service in self.services.values():
+            service.start()
+        self.snapshots.start()
+
+    def stop(self) -> None:
+        """Stop services and children, save the state."""
+        for service in reversed(list(self.services.values())):
+            service.stop()
+        self.processes.stop()
+        self.snapshots.stop()
+        self.db.close()
+
+
+def _exists(target: str) -> bool:
+    try:
+        return importlib.util.find_spec(target.partition(":")[0]) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _load(target: str) -> type[Service]:
+    module, _, name = target.partition(":")
+    loaded: type[Service] = getattr(importlib.import_module(module), name)
+    return loaded

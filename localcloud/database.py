@@ -1,0 +1,156 @@
+"""What survives a restart: JSON documents and snapshots in one SQLite file (WAL), each write one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from localcloud.errors import LocalCloudError
+
+Document = dict[str, Any]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, datetime):
+        return {"__datetime__": value.astimezone(UTC).isoformat()}
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if len(value) == 1 and "__datetime__" in value:
+        return datetime.fromisoformat(value["__datetime__"])
+    return value
+
+
+class Database:
+    """The state file of one localcloud process.
+
+    Raises:
+        LocalCloudError: The file cannot be opened or written (read-only folder, full disk, another format).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            # A crash of the process loses nothing; only a crash of the machine may lose the last transactions, never tear one.
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise LocalCloudError(f"The state file {path} cannot be used: {error}. Choose another folder with --state-dir.") from error
+        self._tables: dict[str, Table] = {}
+
+    def table(self, kind: str) -> Table:
+        """Return the table of documents called *kind* (the same object for the same name)."""
+        with self._lock:
+            if kind not in self._tables:
+                rows = self._connection.execute("SELECT key, body FROM documents WHERE kind = ? ORDER BY key", (kind,)).fetchall()
+                self._tables[kind] = Table(self, kind, dict(rows))
+            return self._tables[kind]
+
+    def write(self, kind: str, puts: Mapping[str, str], deletes: Iterable[str] = ()) -> None:
+        """Write and delete documents of one kind in one transaction."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", [(kind, k, v) for k, v in puts.items()])
+                self._connection.executemany("DELETE FROM documents WHERE kind = ? AND key = ?", [(kind, k) for k in deletes])
+            except sqlite3.Error:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def write_snapshots(self, snapshots: Mapping[str, bytes]) -> None:
+        """Replace several snapshots in one transaction: after a crash either all are new or all are old."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", list(snapshots.items()))
+            except sqlite3.Error:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def read_snapshots(self) -> dict[str, bytes]:
+        """Return every snapshot by name."""
+        with self._lock:
+            return dict(self._connection.execute("SELECT name, body FROM snapshots").fetchall())
+
+    def close(self) -> None:
+        """Close the file; further writes fail."""
+        with self._lock:
+            self._connection.close()
+
+
+class Table:
+    """Documents of one kind, by key; reads come from memory, writes reach the disk before they return.
+
+    Documents are JSON objects (datetimes allowed). What `get` returns is a copy: change it and `put` it back, or use `update`.
+    """
+
+    def __init__(self, database: Database, kind: str, rows: dict[str, str]) -> None:
+        self._database = database
+        self._kind = kind
+        self._rows = rows
+        self._lock = threading.RLock()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._rows))
+
+    def get(self, key: str) -> Document | None:
+        """Return a copy of the document, or None."""
+        body = self._rows.get(key)
+        return None if body is None else json.loads(body, object_hook=_decode)
+
+    def values(self) -> list[Document]:
+        """Return copies of all documents, in key order."""
+        return [json.loads(self._rows[key], object_hook=_decode) for key in sorted(self._rows)]
+
+    def put(self, key: str, document: Document) -> None:
+        """Write one document."""
+        body = json.dumps(document, default=_encode)
+        with self._lock:
+            self._database.write(self._kind, {key: body})
+            self._rows[key] = body
+
+    def update(self, key: str, **changes: Any) -> Document:
+        """Set top-level fields of one document atomically and return the new one.
+
+        Raises:
+            KeyError: There is no such document.
+        """
+        with self._lock:
+            document = self.get(key)
+            if document is None:
+                raise KeyError(key)
+            document.update(changes)
+            self.put(key, document)
+            return document
+
+    def delete(self, key: str) -> None:
+        """Delete one document; deleting a missing one does nothing."""
+        with self._lock:
+            self._database.write(self._kind, {}, [key])
+            self._rows.pop(key, None)
+
+    def lock(self) -> threading.RLock:
+        """Return the table's lock, for read-check-write sequences."""
+        return self._lock

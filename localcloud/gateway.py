@@ -1,0 +1,155 @@
+"""The region's front door: finds the service of an HTTP request and lets it answer.
+
+Two laws are kept here for every service: nothing that localcloud has not is answered with success, and nothing is answered with a 5xx that boto3 would
+retry for seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from moto.core.model import OperationModel
+from moto.core.request import Request, determine_request_protocol
+from moto.core.serialize import get_serializer_class
+from moto.core.utils import get_service_model
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.wrappers import Response
+
+from localcloud.errors import ServiceError, not_supported
+
+if TYPE_CHECKING:
+    from localcloud.cloud import Cloud
+
+log = logging.getLogger(__name__)
+
+#: Services that moto plays well enough to be answered: signing name → botocore service name.
+SUPPORTED_BY_MOTO: dict[str, str] = {
+    "s3": "s3",
+    "iam": "iam",
+    "sts": "sts",
+    "logs": "logs",
+    "sqs": "sqs",
+    "sns": "sns",
+    "ssm": "ssm",
+    "monitoring": "cloudwatch",
+    "kms": "kms",
+    "secretsmanager": "secretsmanager",
+    "ecr": "ecr",
+}
+#: Signing names of localcloud's own services → botocore service name.
+OWN_SIGNING_NAMES: dict[str, str] = {
+    "sagemaker": "sagemaker",
+    "lambda": "lambda",
+    "events": "events",
+    "states": "stepfunctions",
+    "cloudformation": "cloudformation",
+}
+_READ_ONLY_METHODS = ("GET", "HEAD", "OPTIONS")
+_READ_ONLY_ACTIONS = ("Describe", "List", "Get", "Head", "Lookup", "Filter", "Test")
+
+StartResponse = Callable[..., Any]
+Environ = dict[str, Any]
+
+
+class Gateway:
+    """The WSGI application."""
+
+    def __init__(self, cloud: Cloud, stop: Callable[[], None]) -> None:
+        self._cloud = cloud
+        self._stop = stop
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        # moto reads the body as Flask does; a server that leaves the end of the stream open would let it wait for ever.
+        environ["wsgi.input_terminated"] = True
+        if environ["PATH_INFO"].startswith("/_localcloud/"):
+            return self._control(environ)(environ, start_response)
+        signing_name = _signing_name(environ)
+        try:
+            name = OWN_SIGNING_NAMES.get(signing_name)
+            if name == "sagemaker" and environ["PATH_INFO"].startswith("/endpoints/"):
+                name = "sagemaker-runtime"
+            if name is not None:
+                return self.own(name, environ)(environ, start_response)
+            return self.moto(signing_name, environ, start_response)
+        except ServiceError as error:
+            response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, error)
+        except NotImplementedError as error:
+            response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, not_supported(str(error) or signing_name))
+        except Exception:  # the process's outermost boundary: every fault must become an answer
+            log.exception("%s %s failed inside localcloud", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            # 400 and not 500: boto3 would repeat a 500 for ~12 s, and the fault would be the same.
+            error = ServiceError("InternalFailure", "localcloud failed to answer this request; its log has the traceback")
+            response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, error)
+        return response(environ, start_response)
+
+    def own(self, name: str, environ: Environ) -> Response:
+        """Let one of localcloud's own services answer."""
+        request = Request(environ)
+        request.from_wsgi_server = True
+        return self._cloud.services[name].handle(request)
+
+    def moto(self, signing_name: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Let moto answer; a change is saved, a 5xx becomes "not supported".
+
+        Raises:
+            ServiceError: The service is not one that localcloud answers for.
+        """
+        service = SUPPORTED_BY_MOTO.get(signing_name)
+        if service is None:
+            raise not_supported(f"The service '{signing_name}'")
+        answer: list[Any] = []
+
+        def keep(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            answer[:] = [status, headers]
+
+        body = b"".join(self._moto(environ, keep))
+        if int(answer[0].split()[0]) >= 500:
+            log.warning("moto answered %s to %s %s: %s", answer[0], environ["REQUEST_METHOD"], environ["PATH_INFO"], body[:500])
+            raise not_supported(f"This request to {service} ({_action(environ) or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO']})")
+        if not _is_read_only(environ):
+            self._cloud.mark_dirty(service)
+        start_response(answer[0], answer[1])
+        return [body]
+
+    def _control(self, environ: Environ) -> Response:
+        path = environ["PATH_INFO"].removeprefix("/_localcloud/")
+        if path == "health":
+            settings = self._cloud.settings
+            status = {"status": "running", "region": settings.region, "account": settings.account_id, "state_dir": str(settings.state_dir)}
+            return Response(json.dumps(status), content_type="application/json")
+        if path == "stop" and environ["REQUEST_METHOD"] == "POST":
+            self._stop()
+            return Response("{}", content_type="application/json")
+        return Response("{}", status=404, content_type="application/json")
+
+
+def _signing_name(environ: Environ) -> str:
+    """Return the service of an AWS Signature Version 4 credential scope; an unsigned or presigned request is S3's, as everything else must be signed."""
+    authorization = environ.get("HTTP_AUTHORIZATION", "")
+    scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
+    if len(scope) == 5:
+        return str(scope[3]).lower()
+    return "sts" if "AssumeRoleWith" in environ.get("QUERY_STRING", "") else "s3"
+
+
+def _action(environ: Environ) -> str:
+    return str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
+
+
+def _is_read_only(environ: Environ) -> bool:
+    return environ["REQUEST_METHOD"] in _READ_ONLY_METHODS or _action(environ).startswith(_READ_ONLY_ACTIONS)
+
+
+def _error_response(service: str, environ: Environ, error: ServiceError) -> Response:
+    try:
+        model = get_service_model(service)
+    except Exception:  # botocore's UnknownServiceError, or no such data file: a service that even botocore does not know
+        return Response(json.dumps({"__type": error.code, "message": error.message}), status=error.status, content_type="application/json")
+    protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE", ""))
+    serializer = get_serializer_class(service, protocol)(operation_model=OperationModel({}, model))
+    answer = serializer.serialize(error)
+    return Response(answer["body"], status=error.status, headers=dict(answer["headers"]))

@@ -1,0 +1,125 @@
+"""The base of localcloud's own services: AWS's protocol on one side, a Python method per operation on the other.
+
+Routing, parsing and serialising are moto's, driven by botocore's service models; so is the validation that AWS does before an operation runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from botocore.validate import ParamValidator
+from moto.core.model import OperationModel
+from moto.core.parse import PROTOCOL_PARSERS
+from moto.core.request import Request, determine_request_protocol
+from moto.core.routing import NotFound, get_service_router
+from moto.core.serialize import get_serializer_class
+from moto.core.utils import camelcase_to_underscores, get_service_model
+from werkzeug.wrappers import Response
+
+from localcloud.errors import ServiceError, not_supported
+from localcloud.validation import constraint_errors
+
+if TYPE_CHECKING:
+    from localcloud.cloud import Cloud
+
+log = logging.getLogger(__name__)
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        access_key_id: The access key of the signature, or None for an unsigned request.
+    """
+
+    access_key_id: str | None
+
+
+class Service:
+    """One AWS service. A subclass sets `name` and has one method per operation it supports: ``def create_pipeline(self, params: Params) -> Params | None``.
+
+    *params* are the parsed, validated request members under their API names; the result has the response's members under theirs. `ServiceError` becomes
+    the error response. An operation without a method is refused with "not supported by localcloud". Start background work in `start`, end it in `stop`.
+    """
+
+    #: The name of the service's botocore model, e.g. "sagemaker".
+    name: ClassVar[str]
+    #: The code of the error for an operation that localcloud does not have and for a request that fails validation.
+    validation_code: ClassVar[str] = "ValidationException"
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    def start(self) -> None:
+        """Called once after the state is loaded and before the first request."""
+
+    def stop(self) -> None:
+        """Called once at shutdown; ends background work."""
+
+    def handle(self, request: Request) -> Response:
+        """Answer one HTTP request."""
+        model = get_service_model(self.name)
+        operation: OperationModel | None = None
+        try:
+            try:
+                operation, uri_params = get_service_router(self.name).match(request)
+            except NotFound as error:
+                target = request.headers.get("X-Amz-Target", "").split(".")[-1]
+                raise not_supported(f"{self.name}:{target or request.method + ' ' + request.path}", self.validation_code) from error
+            method = getattr(self, camelcase_to_underscores(operation.name), None)
+            if method is None:
+                raise not_supported(f"{self.name}:{operation.name}", self.validation_code)
+            protocol = determine_request_protocol(model, request.content_type)
+            params = PROTOCOL_PARSERS[protocol](operation, map_type=dict).parse(
+                {
+                    "method": request.method,
+                    "values": request.values,
+                    "headers": request.headers,
+                    "body": request.get_data(),
+                    "url_path": request.path,
+                    "url_params": uri_params,
+                }
+            )
+            self._validate(operation, params)
+            result: Any = method(params)
+        except ServiceError as error:
+            result = error
+        return self._respond(request, operation, result)
+
+    def _validate(self, operation: OperationModel, params: Params) -> None:
+        if operation.input_shape is None:
+            return
+        report = ParamValidator().validate(params, operation.input_shape)
+        if report.has_errors():
+            raise ServiceError(self.validation_code, report.generate_report())
+        errors = constraint_errors(params, operation.input_shape)
+        if errors:
+            count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''} detected: "
+            raise ServiceError(self.validation_code, count + "; ".join(errors))
+
+    def _respond(self, request: Request, operation: OperationModel | None, result: Any) -> Response:
+        model = get_service_model(self.name)
+        protocol = determine_request_protocol(model, request.content_type)
+        serializer = get_serializer_class(self.name, protocol)(operation_model=operation or OperationModel({}, model))
+        answer = serializer.serialize(result)
+        status = answer["status_code"]
+        if isinstance(result, ServiceError) and not _models_error(model, result.code):
+            status = result.status
+        return Response(answer["body"], status=status, headers=dict(answer["headers"]))
+
+
+def _models_error(model: Any, code: str) -> bool:
+    return any(shape.name == code or shape.metadata.get("error", {}).get("code") == code for shape in model.error_shapes)
+
+
+def caller_of(headers: Mapping[str, str]) -> Caller:
+    """Return who signed a request (AWS Signature Version 4's Credential)."""
+    match = re.search(r"Credential=([^/]+)/", headers.get("Authorization", ""))
+    return Caller(match.group(1) if match else None)

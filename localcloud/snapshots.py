@@ -1,0 +1,226 @@
+"""moto's in-memory state across restarts.
+
+Every changed service is pickled and all of them are replaced in one SQLite transaction, a fraction of a second after the change and at shutdown: after
+kill -9 each service is as it was at one moment, never half of it. S3 object bodies are not in the pickle but in `blobs/`, one file per distinct content,
+written (and renamed into place) before the snapshot that refers to it. The pickles are this process's own, in the user's own state folder; nothing from
+elsewhere is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import pickle
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from moto.core.base_backend import BackendDict, BaseBackend
+from moto.s3.models import FakeKey
+from moto.settings import get_s3_default_key_buffer_size
+
+from localcloud.database import Database
+
+log = logging.getLogger(__name__)
+
+#: Seconds between a change and its snapshot; a burst of changes shares one.
+DELAY_SECONDS = 0.2
+#: Changed by other services' work inside the process as well, and small: saved whenever anything is.
+_ALWAYS = ("sqs", "sns")
+#: moto services that are kept. localcloud's own services keep their state in the database themselves.
+KEPT = ("s3", "iam", "sts", "logs", "sqs", "sns", "ssm", "cloudwatch", "events", "stepfunctions", "kms", "secretsmanager", "ecr")
+
+_LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()))
+
+
+class Snapshots:
+    """Saves and restores moto's backends."""
+
+    def __init__(self, database: Database, state_dir: Path) -> None:
+        self._database = database
+        self._blobs = state_dir / "blobs"
+        self._dirty: set[str] = set()
+        self._digests: dict[str, str] = {}
+        self._wake = threading.Condition()
+        self._write_lock = threading.Lock()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def mark_dirty(self, service: str) -> None:
+        """Schedule a snapshot of a moto service (its moto name, e.g. "s3")."""
+        if service not in KEPT or service in self._dirty:
+            return
+        with self._wake:
+            self._dirty.add(service)
+            self._wake.notify()
+
+    def start(self) -> None:
+        """Begin saving in the background."""
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Save what is left and end."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush(everything=True)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._dirty or self._stopping)
+                if self._stopping:
+                    return
+                # Gather a burst; a stop request ends the wait at once.
+                self._wake.wait_for(lambda: self._stopping, DELAY_SECONDS)
+            began = time.monotonic()
+            self.flush()
+            # Never spend more than about a fifth of the time on saving.
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping, 4 * (time.monotonic() - began))
+
+    def flush(self, everything: bool = False) -> None:
+        """Save every changed service now; returns when it is on disk."""
+        with self._write_lock:
+            with self._wake:
+                names = set(KEPT) if everything else self._dirty | set(_ALWAYS)
+                self._dirty = set()
+            bodies: dict[str, bytes] = {}
+            for name in sorted(names):
+                body = self._dump(name)
+                if body is not None:
+                    digest = hashlib.sha256(body).hexdigest()
+                    if self._digests.get(name) != digest:
+                        bodies[name] = body
+                        self._digests[name] = digest
+            if bodies:
+                self._database.write_snapshots(bodies)
+
+    def _dump(self, service: str) -> bytes | None:
+        backends = _backend_dict(service)
+        if backends is None:
+            return None
+        state = {
+            (account, region): backend.__dict__
+            for account, regions in list(backends.items())
+            for region, backend in list(regions.items())
+        }
+        for attempt in range(20):
+            buffer = io.BytesIO()
+            try:
+                _Pickler(buffer, self._blobs).dump(state)
+            except RuntimeError:
+                # A dict changed size under the pickler: another thread is writing. Its own change schedules nothing new, so try again here.
+                time.sleep(0.005 * (attempt + 1))
+                continue
+            return buffer.getvalue()
+        with self._wake:
+            self._dirty.add(service)
+        return None
+
+    def load(self) -> None:
+        """Restore every saved service into moto, and drop blobs that nothing refers to."""
+        used: set[str] = set()
+        for service, body in self._database.read_snapshots().items():
+            backends = _backend_dict(service, create=True)
+            if backends is None:
+                continue
+            state = _Unpickler(io.BytesIO(body), self._blobs, used).load()
+            for (account, region), attributes in state.items():
+                backends[account][region].__dict__.update(attributes)
+            self._digests[service] = hashlib.sha256(body).hexdigest()
+        if self._blobs.is_dir():
+            for path in self._blobs.iterdir():
+                if path.name not in used:
+                    path.unlink()
+
+
+def _backend_dict(service: str, create: bool = False) -> BackendDict[Any] | None:
+    from moto import backends
+
+    found: BackendDict[Any] = backends.get_backend(service)  # type: ignore[call-overload]
+    return found if create or found else None
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles a backend's attributes: other backends by name, locks as fresh ones, object bodies as blob files."""
+
+    def __init__(self, file: io.BytesIO, blobs: Path) -> None:
+        super().__init__(file, protocol=5)
+        self._blobs = blobs
+
+    def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
+        if isinstance(obj, BaseBackend):
+            return ("backend", type(obj).__module__.split(".")[1], obj.account_id, obj.region_name)
+        if isinstance(obj, _LOCK_TYPES):
+            return ("lock", "RLock" if isinstance(obj, _LOCK_TYPES[1]) else "Lock")
+        if isinstance(obj, tempfile.SpooledTemporaryFile):
+            return ("blob", self._store(obj))
+        return None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FakeKey):
+            # FakeKey's own __getstate__ would put the whole body into the pickle, every time.
+            return (_new, (type(obj),), obj.__dict__, None, None, _set_attributes)
+        return NotImplemented
+
+    def _store(self, body: tempfile.SpooledTemporaryFile[bytes]) -> str:
+        # moto makes a new buffer for every new object and never rewrites one, so that a buffer is read and hashed once.
+        known: str | None = body.__dict__.get("localcloud_blob")
+        if known is not None:
+            return known
+        body.seek(0)
+        content = body.read()
+        name = hashlib.sha256(content).hexdigest()
+        path = self._blobs / name
+        if not path.exists():
+            self._blobs.mkdir(exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._blobs)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                os.replace(temporary, path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        body.__dict__["localcloud_blob"] = name
+        return name
+
+
+def _new(cls: type[Any]) -> Any:
+    return cls.__new__(cls)
+
+
+def _set_attributes(instance: Any, attributes: dict[str, Any]) -> None:
+    instance.__dict__.update(attributes)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, blobs: Path, used: set[str]) -> None:
+        super().__init__(file)
+        self._blobs = blobs
+        self._used = used
+
+    def persistent_load(self, pid: tuple[str, ...]) -> Any:
+        kind, *rest = pid
+        if kind == "backend":
+            service, account, region = rest
+            backends = _backend_dict(service, create=True)
+            assert backends is not None
+            return backends[account][region]
+        if kind == "blob":
+            self._used.add(rest[0])
+            body: Any = tempfile.SpooledTemporaryFile(get_s3_default_key_buffer_size())
+            body.write((self._blobs / rest[0]).read_bytes())
+            body.__dict__["localcloud_blob"] = rest[0]
+            return body
+        return threading.RLock() if rest == ["RLock"] else threading.Lock()

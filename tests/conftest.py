@@ -1,0 +1,78 @@
+"""Fixtures that every kind of test shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_real_aws() -> Iterator[None]:
+    """No test may reach AWS: fake credentials, no profile, no metadata service."""
+    patch = pytest.MonkeyPatch()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "ASIATESTTESTTESTTEST",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        patch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+        patch.delenv(name, raising=False)
+    yield
+    patch.undo()
+
+
+class Region:
+    """A running localcloud region and clients onto it."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.cloud = server.cloud
+        self.endpoint_url: str = server.cloud.endpoint_url
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client onto the region."""
+        return boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
+
+
+@pytest.fixture(scope="module")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
+    """One region per test module, in this process, with an empty state folder."""
+    from localcloud.server import Server
+    from localcloud.settings import CloudSettings
+
+    with Server(CloudSettings(tmp_path_factory.mktemp("state"), console=False)) as server:
+        yield Region(server)
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """An empty folder for a region's state."""
+    return tmp_path / "state"
+
+
+def poll(condition: Callable[[], Any], seconds: float = 30.0, interval: float = 0.02) -> Any:
+    """Return the first truthy value of *condition*; fail when *seconds* pass without one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"condition not met within {seconds} s (last value: {value!r})")
+        time.sleep(interval)
+
+
+@pytest.fixture(name="poll")
+def poll_fixture() -> Callable[..., Any]:
+    """Give `poll` to tests: wait for a condition with a deadline instead of sleeping."""
+    return poll
