@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.shards import DATASET_INFO_NAME, DatasetInfo, Sample, ShardError, read_dataset_info, read_shards, write_shards
+from shards import DATASET_INFO_NAME, DatasetInfo, Sample, ShardError, read_dataset_info, read_shards, write_shards
 
 LABELS = ("bicycle", "motorcycle", "tram")
 
