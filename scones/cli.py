@@ -1,0 +1,106 @@
+"""``scones``: the command line. Commands are imported only when called, so that ``scones --help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import click
+
+from scones.errors import ExitCode, SconesError
+
+#: Command → (module:attribute, help line). The help lines stand here so that listing them imports nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("scones.commands.demo:demo", "Run the whole loop: images, pipeline, approval, deployment, two classified photos."),
+    "up": ("scones.commands.local:up", "Start localcloud, the AWS region in one process."),
+    "down": ("scones.commands.local:down", "End localcloud; its state stays."),
+    "stage": ("scones.commands.stage:stage", "Upload images: a folder of class folders, cifar100, or sample."),
+    "run": ("scones.commands.run:run", "Run the SageMaker Pipeline."),
+    "status": ("scones.commands.status:status", "Show an execution, step by step, and what serves."),
+    "logs": ("scones.commands.logs:logs", "Show the logs of a step, a function or an endpoint."),
+    "models": ("scones.commands.models:models", "List, show, compare, approve or reject model versions."),
+    "classify": ("scones.commands.classify:classify", "Send photos through the production workflow."),
+    "config": ("scones.commands.config:config", "Show every setting and where its value came from."),
+    "mlflow": ("scones.commands.mlflow:mlflow", "Open MLflow's web page on the local experiments."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if near:
+                error.message += f" Did you mean '{near[0]}'?"
+            raise
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SCONES", "max_content_width": 120},
+    epilog="Every command talks to localcloud unless --aws is given, and takes --json. Every option has an environment variable, SCONES_<COMMAND>_<OPTION>.\n\n"
+    "Exit codes: 0 done; 1 what was asked failed; 2 a mistake in the command line, the settings or the input; 3 the target cannot be reached; 130 interrupted.",
+)
+def cli() -> None:
+    """Scones Unlimited's MLOps system: from images to an approved model that classifies photos, on this machine or on AWS."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+    hint: str | None
+    exit_code: ExitCode
+
+
+def main() -> None:
+    """Entry point of the console script: a user's mistake becomes one clear line and an exit code, never a traceback."""
+    arguments = sys.argv[1:]
+    try:
+        cli.main(arguments, prog_name="scones", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        _fail(_Failure(error.format_message(), None, ExitCode.USAGE), arguments)
+    except SconesError as error:
+        _fail(_Failure(error.message, error.hint, error.exit_code), arguments)
+    except Exception as error:
+        from scones.failures import explain
+
+        failure = explain(error)
+        if failure is None:
+            raise
+        _fail(_Failure(failure.message, failure.hint, failure.exit_code), arguments)
+
+
+def _fail(failure: _Failure, arguments: list[str]) -> None:
+    if "--json" in arguments:
+        import json
+
+        click.echo(json.dumps({"error": {"message": failure.message, "hint": failure.hint}}))
+    click.echo(f"Error: {failure.message}", err=True)
+    if failure.hint:
+        click.echo(failure.hint, err=True)
+    sys.exit(failure.exit_code)

@@ -1,0 +1,81 @@
+"""``scones classify``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from scones.errors import ExitCode, SconesError
+from scones.options import Context, command_options, settings_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), help="Confidence from which an inference is accepted (default: the deployed one).")
+@settings_options
+@command_options()
+def classify(context: Context, images: tuple[str, ...], threshold: float | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Send photos (files or S3 URIs) through the production workflow.
+
+    A confidence below the threshold is an outcome (needs_review), not a failure. Exits with 1 when any photo could not be classified.
+    """
+    from scones.registry import stack_outputs
+    from scones.settings import load
+    from scones.workflow import Workflow
+
+    settings = load(stage, overrides).settings
+    outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
+    if outputs is None or "StateMachineArn" not in outputs:
+        raise SconesError("Nothing is deployed to production yet", "Train a model (scones run), approve it (scones models approve), then try again.")
+    platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
+    workflow = Workflow(context.target, outputs["StateMachineArn"], settings.aws.bucket or platform["ArtifactBucketName"])
+
+    with _progress(len(images)) as advance:
+        classifications = list(workflow.classify(images, threshold, advance))
+
+    def human(console: Console) -> None:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for heading in ("image", "decision", "label", "confidence", ""):
+            table.add_column(heading, overflow="fold")
+        for found in classifications:
+            if found.result is not None:
+                table.add_row(found.image, found.result["decision"], found.result["predicted_label"], f"{found.result['confidence']:.3f}", "")
+            else:
+                table.add_row(found.image, f"[red]{found.error}[/red]", "", "", found.cause or "")
+        console.print(table)
+
+    context.output.result([found.document() for found in classifications], human)
+    if any(found.result is None for found in classifications):
+        sys.exit(ExitCode.FAILED)
+
+
+class _progress:
+    """A bar on stderr for many photos on a terminal; nothing otherwise."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+
+    def __enter__(self) -> object:
+        from scones.console import rich_console
+
+        console = rich_console(stderr=True)
+        if self._total < 5 or not console.is_terminal:
+            self._bar = None
+            return lambda: None
+        from rich.progress import Progress
+
+        self._bar = Progress(console=console, transient=True)
+        self._bar.start()
+        task = self._bar.add_task("classifying", total=self._total)
+        return lambda: self._bar.advance(task)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

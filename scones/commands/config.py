@@ -1,0 +1,48 @@
+"""``scones config``."""
+
+from __future__ import annotations
+
+import click
+
+from scones.options import Context, command_options, settings_options
+from scones.settings import load
+
+
+@click.group()
+def config() -> None:
+    """Show every setting and where its value came from."""
+
+
+@config.command()
+@settings_options
+@command_options(needs_target=False)
+def show(context: Context, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Print each setting, its value, where the value came from and what it means."""
+    rows = list(load(stage, overrides).rows())
+    document = [{"key": row.key, "value": _plain(row.value), "origin": str(row.origin), "description": row.description} for row in rows]
+
+    def human(console: object) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        assert isinstance(console, Console)
+        table = Table(box=None, pad_edge=False)
+        for heading in ("setting", "value", "from"):
+            table.add_column(heading, overflow="fold")
+        for row in document:
+            table.add_row(str(row["key"]), _short(row["value"]), str(row["origin"]))
+        console.print(table)
+
+    context.output.result(document, human)
+
+
+def _plain(value: object) -> object:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(object).dump_python(value, mode="json")
+
+
+def _short(value: object) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

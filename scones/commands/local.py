@@ -1,0 +1,61 @@
+"""``scones up`` and ``scones down``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from scones import local
+from scones.errors import ExitCode, SconesError
+from scones.options import Context, command_options
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port on 127.0.0.1 (default: last time's, else a free one).")
+@click.option("--detach", is_flag=True, help="Run in the background and return when it answers.")
+@command_options(needs_target=False)
+def up(context: Context, port: int | None, detach: bool) -> None:
+    """Start localcloud, the AWS region in one process.
+
+    In the foreground it prints the logs of jobs and functions and ends with Ctrl-C. Nothing starts when one already runs on the same state.
+    """
+    running = local.find_running(context.state_dir)
+    already = running is not None
+    if running is not None and port not in (None, running.port):
+        raise SconesError(
+            f"localcloud already runs on this state, at {running.endpoint_url} (process {running.pid})", "End it first: scones down", ExitCode.USAGE
+        )
+    if running is None and not detach:
+        _foreground(context, port)
+        return
+    if running is None:
+        running = local.start(context.state_dir, port)
+    document = {"endpoint_url": running.endpoint_url, "pid": running.pid, "port": running.port, "state_dir": context.state_dir, "already_running": already}
+    words = "already runs" if already else "runs"
+    context.output.result(
+        document,
+        lambda console: console.print(
+            f"localcloud {words} at {running.endpoint_url} (process {running.pid}).\n"
+            f"Use it from anything that speaks AWS: export AWS_ENDPOINT_URL={running.endpoint_url}\nEnd it with: scones down"
+        ),
+    )
+
+
+def _foreground(context: Context, port: int | None) -> None:
+    import runpy
+
+    folder = local.cloud_dir(context.state_dir)
+    sys.argv = ["localcloud", "--state-dir", str(folder), "--port", str(port or 0)]
+    runpy.run_module("localcloud", run_name="__main__")
+
+
+@click.command()
+@command_options(needs_target=False)
+def down(context: Context) -> None:
+    """End localcloud and everything it started. Its state stays; `scones up` goes on from there."""
+    running = local.find_running(context.state_dir)
+    if running is not None:
+        local.stop(running)
+    message = f"localcloud at {running.endpoint_url} ended; its state stays in {context.state_dir}" if running else "localcloud does not run"
+    context.output.result({"stopped": running is not None}, lambda console: console.print(message))

@@ -1,0 +1,144 @@
+"""``scones models``: the model registry, as a person works with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scones.options import Context, command_options, settings_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from scones.registry import ModelVersion
+
+
+@click.group()
+def models() -> None:
+    """List, show, compare, approve or reject model versions.
+
+    VERSION is a version number or a model package ARN.
+    """
+
+
+def _registry(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Any:
+    from scones.registry import Registry
+    from scones.settings import load
+
+    return Registry(context.target, load(stage, overrides).settings)
+
+
+@models.command("list")
+@settings_options
+@command_options()
+def list_versions(context: Context, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """List the versions, newest first."""
+    versions = _registry(context, stage, overrides).versions()
+
+    def human(console: Console) -> None:
+        from rich.table import Table
+
+        if not versions:
+            console.print("No model is registered yet. Make one: scones run")
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in ("version", "status", "accuracy", "created", "serves", "ARN"):
+            table.add_column(heading, overflow="fold")
+        for version in versions:
+            accuracy = "" if version.accuracy is None else f"{version.accuracy:.4f}"
+            serves = "production" if version.in_production else ""
+            table.add_row(str(version.number), version.status, accuracy, f"{version.created:%Y-%m-%d %H:%M:%S}", serves, version.arn)
+        console.print(table)
+
+    context.output.result([version.document() for version in versions], human)
+
+
+@models.command()
+@click.argument("version")
+@settings_options
+@command_options()
+def show(context: Context, version: str, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Show one version: metrics, provenance, artifact."""
+    registry = _registry(context, stage, overrides)
+    found = registry.find(version)
+    document = found.document() | {"metrics": registry.metrics(found), "properties": found.properties, "model_data": found.model_data}
+
+    def human(console: Console) -> None:
+        _print_pairs(console, document)
+
+    context.output.result(document, human)
+
+
+@models.command()
+@click.argument("first")
+@click.argument("second")
+@settings_options
+@command_options()
+def compare(context: Context, first: str, second: str, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Compare the metrics of two versions."""
+    registry = _registry(context, stage, overrides)
+    pair = [registry.find(first), registry.find(second)]
+    metrics = [registry.metrics(version) for version in pair]
+    names = sorted(set(metrics[0]) | set(metrics[1]))
+    rows = [{"metric": name, "first": metrics[0].get(name), "second": metrics[1].get(name)} for name in names]
+    for row in rows:
+        both = isinstance(row["first"], int | float) and isinstance(row["second"], int | float)
+        row["difference"] = row["second"] - row["first"] if both else None
+
+    def human(console: Console) -> None:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for heading in ("metric", f"version {pair[0].number}", f"version {pair[1].number}", "difference"):
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(row["metric"], *(_figure(row[key]) for key in ("first", "second")), _figure(row["difference"], sign=True))
+        console.print(table)
+
+    context.output.result({"first": pair[0].document(), "second": pair[1].document(), "metrics": rows}, human)
+
+
+@models.command()
+@click.argument("version", required=False)
+@click.option("--comment", help="Why; kept with the version.")
+@settings_options
+@command_options()
+def approve(context: Context, version: str | None, comment: str | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Approve VERSION (default: the newest that waits). The event deploys it to production."""
+    registry = _registry(context, stage, overrides)
+    found: ModelVersion = registry.find(version) if version else registry.newest_pending()
+    approved = registry.decide(found, "Approved", comment)
+    context.output.result(
+        approved.document(),
+        lambda console: console.print(f"Version {approved.number} is Approved. Its deployment has begun; follow it with: scones status"),
+    )
+
+
+@models.command()
+@click.argument("version")
+@click.option("--comment", help="Why; kept with the version.")
+@settings_options
+@command_options()
+def reject(context: Context, version: str, comment: str | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Reject VERSION. When it is in production, the newest other approved version takes its place."""
+    registry = _registry(context, stage, overrides)
+    rejected = registry.decide(registry.find(version), "Rejected", comment)
+    context.output.result(rejected.document(), lambda console: console.print(f"Version {rejected.number} is Rejected."))
+
+
+def _figure(value: object, sign: bool = False) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:+.4f}" if sign else f"{value:.4f}"
+    return str(value)
+
+
+def _print_pairs(console: Console, document: dict[str, Any], indent: str = "") -> None:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            console.print(f"{indent}{key}:")
+            _print_pairs(console, value, indent + "  ")
+        else:
+            console.print(f"{indent}{key}: {_figure(value)}")

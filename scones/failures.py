@@ -1,0 +1,50 @@
+"""What people can do about errors that come from below: AWS's answers, no credentials, no connection."""
+
+from __future__ import annotations
+
+from scones.errors import ExitCode, SconesError
+
+
+def explain(error: Exception) -> SconesError | None:
+    """Return the error as one line with what to do next, or None when it is a fault of this program and its traceback should be seen."""
+    for candidate in (_ours, _botocore):
+        explained = candidate(error)
+        if explained is not None:
+            return explained
+    return None
+
+
+def _ours(error: Exception) -> SconesError | None:
+    # The product's packages have error types of their own with a message and, where there is one, a hint; they know nothing of this one.
+    import sys
+
+    for module, name in (
+        ("pipelines.errors", "PipelineError"),
+        ("staging.errors", "StagingError"),
+        ("infrastructure.errors", "InfrastructureError"),
+    ):
+        loaded = sys.modules.get(module)
+        kind = getattr(loaded, name, None)
+        if kind is not None and isinstance(error, kind):
+            return SconesError(str(error), getattr(error, "hint", None), ExitCode.USAGE if getattr(error, "users_mistake", False) else ExitCode.FAILED)
+    return None
+
+
+def _botocore(error: Exception) -> SconesError | None:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return SconesError("There are no AWS credentials", "Sign in (aws sso login, AWS_PROFILE, ...) or leave out --aws to use localcloud.", ExitCode.USAGE)
+    if isinstance(error, exceptions.NoRegionError):
+        return SconesError("There is no AWS region", "Set AWS_REGION or --set aws.region=...", ExitCode.USAGE)
+    if isinstance(error, exceptions.EndpointConnectionError | exceptions.ConnectTimeoutError | exceptions.ConnectionClosedError):
+        return SconesError(f"AWS does not answer: {error}", "Check the network; for localcloud see: scones up", ExitCode.UNREACHABLE)
+    if isinstance(error, exceptions.ClientError):
+        details = error.response.get("Error", {})
+        code, message = details.get("Code", "Unknown"), details.get("Message", str(error))
+        if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
+            return SconesError(f"AWS refuses the credentials: {message}", "Sign in again (aws sso login).", ExitCode.USAGE)
+        return SconesError(f"{error.operation_name} was refused: {code}: {message}")
+    if isinstance(error, exceptions.BotoCoreError):
+        return SconesError(str(error))
+    return None

@@ -1,0 +1,148 @@
+"""Starting, finding and ending the clone's localcloud process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from scones.errors import ExitCode, SconesError
+
+HOST = "127.0.0.1"
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A localcloud process that answers."""
+
+    pid: int
+    port: int
+    endpoint_url: str
+    state_dir: Path
+
+
+def cloud_dir(state_dir: Path) -> Path:
+    """Return localcloud's own folder below a state folder."""
+    return state_dir / "localcloud"
+
+
+def find_running(state_dir: Path) -> Running | None:
+    """Return the localcloud that uses the state folder and answers, or None (also when a killed one left its file behind)."""
+    folder = cloud_dir(state_dir)
+    try:
+        status = json.loads((folder / "running.json").read_text())
+        running = Running(int(status["pid"]), int(status["port"]), status["endpoint_url"], state_dir)
+    except (OSError, ValueError, KeyError):
+        return None
+    health = _health(running.port)
+    return running if health is not None and health.get("state_dir") == str(folder.resolve()) else None
+
+
+def start(state_dir: Path, port: int | None = None, *, console: bool = False) -> Running:
+    """Start localcloud in the background and return when it answers.
+
+    Args:
+        state_dir: The state folder.
+        port: TCP port; None takes the one of last time if it is free (so that a shell's AWS_ENDPOINT_URL stays right), else any.
+        console: Whether job and function logs go to localcloud's log file too.
+
+    Raises:
+        SconesError: It did not start; the message has localcloud's own reason.
+    """
+    folder = cloud_dir(state_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = (folder / "localcloud.log").open("ab")
+    except OSError as error:
+        raise SconesError(f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE) from error
+    chosen = port if port is not None else _last_port(folder)
+    command = [sys.executable, "-m", "localcloud", "--port", str(chosen), "--state-dir", str(folder)]
+    with log:
+        began = log.tell()
+        process = subprocess.Popen(
+            command if console else [*command, "--quiet"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        running = find_running(state_dir)
+        if running is not None:
+            (folder / "port").write_text(str(running.port))
+            return running
+        if process.poll() is not None:
+            raise SconesError(_last_line(folder / "localcloud.log", began), exit_code=ExitCode.UNREACHABLE)
+        time.sleep(0.05)
+    process.kill()
+    raise SconesError(f"localcloud did not answer within {START_SECONDS:.0f} s", f"Its log: {folder / 'localcloud.log'}", ExitCode.UNREACHABLE)
+
+
+def stop(running: Running) -> None:
+    """End localcloud and everything it started; return when it is gone.
+
+    Raises:
+        SconesError: It does not end.
+    """
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        if _health(running.port) is None and not _alive(running.pid):
+            return
+        time.sleep(0.05)
+    raise SconesError(f"localcloud (process {running.pid}) did not end within {STOP_SECONDS:.0f} s", f"End it with: kill -9 {running.pid}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        finished, _ = os.waitpid(pid, os.WNOHANG)  # our own child would stay a zombie
+        if finished == pid:
+            return False
+    except ChildProcessError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _health(port: int) -> dict[str, str] | None:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/_localcloud/health")
+        health: dict[str, str] = json.loads(connection.getresponse().read())
+        return health
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _last_port(folder: Path) -> int:
+    try:
+        port = int((folder / "port").read_text())
+    except (OSError, ValueError):
+        return 0
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return 0
+    return port
+
+
+def _last_line(log: Path, began: int) -> str:
+    with log.open("rb") as file:
+        file.seek(began)
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1] if lines else f"localcloud ended at once; its log is empty ({log})"

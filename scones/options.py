@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from scones import project, target
+from scones.console import Output
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command starts from: where it writes and where state lives; `target` is resolved on first use."""
+
+    output: Output
+    state_dir: Path
+    aws: bool
+
+    @functools.cached_property
+    def target(self) -> target.Target:
+        """Return the account to work in; starts localcloud when it is the target and none runs."""
+        return target.resolve(self.aws, self.state_dir, self.output)
+
+
+def command_options(*, needs_target: bool = True) -> Callable[[Function], Function]:
+    """Add --json, --state-dir and (when the command talks to AWS's API) --aws; the command gets one `Context`."""
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def wrapper(*args: Any, as_json: bool, state_dir: Path | None, aws: bool = False, **kwargs: Any) -> Any:
+            return function(*args, context=Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws), **kwargs)
+
+        decorated: Any = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, everything else on stderr.")(wrapper)
+        decorated = click.option(
+            "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder for all local state (default: .scones in the clone)."
+        )(decorated)
+        if needs_target:
+            decorated = click.option("--aws", is_flag=True, help="Work on AWS, with its usual credential chain, instead of localcloud.")(decorated)
+        result: Function = decorated
+        return result
+
+    return decorate
+
+
+def settings_options(function: Function) -> Function:
+    """Add --stage and --set, which choose the settings."""
+    decorated: Any = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated.")(function)
+    decorated = click.option("--stage", help="Stage whose settings file in config/ is used.")(decorated)
+    result: Function = decorated
+    return result

@@ -1,0 +1,74 @@
+"""What a command talks to: localcloud (the default, started in the background when none runs) or AWS (--aws)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from scones import local
+from scones.console import Output
+
+if TYPE_CHECKING:
+    import boto3
+
+# localcloud checks no signature; botocore only needs something to sign with.
+_LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "ASIALOCALCLOUD000000", "AWS_SECRET_ACCESS_KEY": "localcloud"}
+LOCAL_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An account and a region to work in.
+
+    Attributes:
+        kind: "localcloud" or "aws".
+        state_dir: The clone's state folder.
+        endpoint_url: localcloud's URL; None for AWS.
+    """
+
+    kind: Literal["localcloud", "aws"]
+    state_dir: Path
+    endpoint_url: str | None
+
+    @property
+    def session(self) -> boto3.Session:
+        """Return a boto3 session; its clients go to the target."""
+        import boto3
+
+        return boto3.Session()
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client onto the target."""
+        return self.session.client(service)
+
+    def __str__(self) -> str:
+        return f"localcloud at {self.endpoint_url}" if self.kind == "localcloud" else "AWS"
+
+
+def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
+    """Return the target and point this process's AWS settings at it.
+
+    A boto3 endpoint URL in the environment is the only difference between the two: everything after this call is the same code.
+
+    Args:
+        aws: Whether AWS was asked for.
+        state_dir: The clone's state folder.
+        output: Where to say that localcloud was started.
+
+    Raises:
+        SconesError: localcloud cannot be started.
+    """
+    if aws:
+        return Target("aws", state_dir, None)
+    running = local.find_running(state_dir)
+    if running is None:
+        running = local.start(state_dir)
+        output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: scones down)")
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"):
+        os.environ.pop(name, None)
+    region = os.environ.get("AWS_REGION") or LOCAL_REGION
+    os.environ |= {**_LOCAL_CREDENTIALS, "AWS_ENDPOINT_URL": running.endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))}
+    return Target("localcloud", state_dir, running.endpoint_url)
