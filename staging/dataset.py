@@ -50,8 +50,8 @@ Progress = Callable[[ProgressEvent], None]
 class SourceImage:
     """One image file.
 
-    `label`: its folder's name. `source`: its path relative to the source, as people know it. `sha256`, `size` (bytes): of the file's content. `split`:
-    given by the source, or None.
+    `label`: its folder's name. `source`: its path relative to the source, as people know it. `sha256`, `size` (bytes): of the file's
+    content. `split`: given by the source, or None.
     """
 
     file: Path
@@ -63,7 +63,7 @@ class SourceImage:
 
     @property
     def path(self) -> str:
-        """Where the image lies below the data set's prefix: by content, so equal files of a class are one object and odd names do no harm."""
+        """Where the image lies below the data set's prefix: by content, so equal files are one object and odd names do no harm."""
         extension = self.file.suffix.lower()
         return f"images/{self.label}/{self.sha256}{'.jpg' if extension == '.jpeg' else extension}"
 
@@ -129,8 +129,8 @@ class Dataset:
 class StagedDataset:
     """A data set in S3.
 
-    `uri`: its prefix, ending in "/". `counts`: images per class. `uploaded`, `skipped`: objects sent, objects that were there already. `warnings`: what
-    the person should know, e.g. the same image in two classes.
+    `uri`: its prefix, ending in "/". `counts`: images per class. `uploaded`, `skipped`: objects sent, objects that were there already.
+    `warnings`: what the person should know, e.g. the same image in two classes.
     """
 
     uri: str

@@ -33,7 +33,7 @@ def prepare(source: str, *, cache_dir: Path, classes: Sequence[str] = (), progre
             if progress is not None:
                 progress(ProgressEvent(StagingPhase.DRAW, done, total))
 
-        folder = write_sample(cache_dir / f"sample-{SAMPLE_VERSION}-{SAMPLE_IMAGES}-{SAMPLE_SEED}", progress=drawn)
+        folder = write_sample(cache_dir / f"sample-{SAMPLE_VERSION}-{SAMPLE_IMAGES}-{SAMPLE_SEED}", SAMPLE_IMAGES, SAMPLE_SEED, drawn)
         return read_folder(folder, source=SAMPLE, classes=classes, progress=progress)
     folder = Path(source).expanduser()
     # The folder's own name: manifests travel, the paths of somebody's machine should not.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import queue
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ S3Client = Any
 RAW_PREFIX = "raw"
 # botocore keeps ten connections by default; more threads would only wait for them.
 _UPLOAD_THREADS = 10
+_UPLOADS_AHEAD = 4 * _UPLOAD_THREADS
 _CONTENT_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".bmp": "image/bmp"}
 
 
@@ -52,7 +53,7 @@ def upload(dataset: Dataset, *, s3_client: S3Client, bucket: str, progress: Prog
         if not complete:
             s3_client.put_object(Bucket=bucket, Key=prefix + MANIFEST_NAME, Body=manifest_bytes(manifest), ContentType="application/json")
     except (BotoCoreError, ClientError) as error:
-        raise _upload_error(error, bucket) from error
+        raise _senterror(error, bucket) from error
     return StagedDataset(
         uri=f"s3://{bucket}/{prefix}",
         digest=digest,
@@ -77,41 +78,25 @@ def _existing(s3_client: S3Client, bucket: str, prefix: str, progress: Progress 
 
 
 def _put_all(s3_client: S3Client, bucket: str, prefix: str, images: Sequence[SourceImage], progress: Progress | None) -> None:
-    """Upload in parallel. The first failure stops the others after the object they are at."""
-    if not images:
-        return
-    pending: Iterator[SourceImage] = iter(images)
-    taking = threading.Lock()
-    stop = threading.Event()
-    results: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-    def work() -> None:
-        while not stop.is_set():
-            with taking:
-                image = next(pending, None)
-            if image is None:
-                return
-            try:
-                _put(s3_client, bucket, prefix, image)
-            except Exception as error:  # handed to the calling thread, which raises it
-                results.put(error)
-                return
-            results.put(None)
-
-    threads = [threading.Thread(target=work, name=f"upload-{number}", daemon=True) for number in range(min(_UPLOAD_THREADS, len(images)))]
-    for thread in threads:
-        thread.start()
-    try:
-        for done in range(1, len(images) + 1):
-            failure = results.get()
-            if failure is not None:
-                raise failure
-            if progress is not None:
-                progress(ProgressEvent(StagingPhase.UPLOAD, done, len(images)))
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    """Upload in parallel. The first failure is raised when the uploads under way have ended; no others are begun."""
+    pending = iter(images)
+    waiting: set[Future[None]] = set()
+    done = 0
+    with ThreadPoolExecutor(_UPLOAD_THREADS, thread_name_prefix="upload") as pool:
+        try:
+            while True:
+                waiting |= {pool.submit(_put, s3_client, bucket, prefix, image) for image in islice(pending, _UPLOADS_AHEAD - len(waiting))}
+                if not waiting:
+                    return
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for sent in finished:
+                    sent.result()
+                done += len(finished)
+                if progress is not None:
+                    progress(ProgressEvent(StagingPhase.UPLOAD, done, len(images)))
+        finally:
+            for sent in waiting:
+                sent.cancel()
 
 
 def _put(s3_client: S3Client, bucket: str, prefix: str, image: SourceImage) -> None:
@@ -139,7 +124,7 @@ def _warnings(dataset: Dataset) -> list[str]:
     return [f"The same image is in several classes: {', '.join(group)}. {rule}" for group in dataset.conflicts()]
 
 
-def _upload_error(error: Exception, bucket: str) -> StagingError:
+def _senterror(error: Exception, bucket: str) -> StagingError:
     from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
     resume = "Then stage again: what was uploaded is not uploaded twice."
