@@ -1,0 +1,1 @@
+"""The SageMaker Pipeline: typed settings, its definition, and running it."""

@@ -1,0 +1,538 @@
+"""Typed settings of the pipeline: what they are, where each value comes from, and one clear line when one is wrong.
+
+Later layers win: ``config/default.yaml``, well-known environment variables (``AWS_REGION``, ``MLFLOW_TRACKING_URI``), ``config/<stage>.yaml``,
+``SCONES_<SECTION>__<KEY>`` environment variables, ``--set section.key=value``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from pipelines.errors import SettingsError
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
+DEFAULT_STAGE = "dev"
+ENVIRONMENT_PREFIX = "SCONES_"
+
+# Variables other tools already use, nearest meaning first; they fill a setting unless the stage's file or something more specific does.
+_WELL_KNOWN_VARIABLES = (("aws.region", ("AWS_REGION", "AWS_DEFAULT_REGION")), ("mlflow.tracking_uri", ("MLFLOW_TRACKING_URI",)))
+
+InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", examples=["ml.m5.xlarge"])]
+S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/", examples=["s3://bucket/prefix/"])]
+RoleArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$", examples=["arn:aws:iam::123456789012:role/name"])]
+ResourceName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$", examples=["scones-staging"])]
+Duration = Annotated[str, Field(pattern=r"^P((\d+[YMWD])+(T(\d+[HMS])+)?|T(\d+[HMS])+)$", examples=["P30D", "PT12H"])]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Tag(_Section):
+    """One AWS resource tag."""
+
+    key: str = Field(min_length=1, max_length=128, description="Tag key.")
+    value: str = Field(max_length=256, description="Tag value.")
+
+
+class ProjectSettings(_Section):
+    """What this deployment is called."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,23}$", description="Project name; prefix of the names of AWS resources.")
+    tags: list[Tag] = Field(max_length=40, description="Tags put on the pipeline, its jobs and everything they create.")
+
+
+class AwsSettings(_Section):
+    """The account's resources; what is null is read from the platform stack's outputs."""
+
+    region: str = Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d$", description="AWS region everything runs in.", examples=["us-east-1"])
+    platform_stack: str = Field(min_length=1, description="CloudFormation stack whose outputs name the bucket, the roles and the model package group.")
+    bucket: str | None = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Artifact bucket.")
+    pipeline_role_arn: RoleArn | None = Field(description="Role that the pipeline itself runs as.")
+    job_role_arn: RoleArn | None = Field(description="Role of processing and training jobs.")
+    model_role_arn: RoleArn | None = Field(description="Role of the model container on endpoints.")
+
+
+class ImageSettings(_Section):
+    """Container images; what is null is AWS's PyTorch Deep Learning Container of the given version for the region and the instance type."""
+
+    framework_version: str = Field(pattern=r"^\d+\.\d+(\.\d+)?$", description="PyTorch version of the Deep Learning Containers.", examples=["2.6.0"])
+    python_version: str = Field(pattern=r"^py3\d+$", description="Python version of the Deep Learning Containers.", examples=["py312"])
+    processing: str | None = Field(min_length=1, description="Image URI of the processing jobs.")
+    training: str | None = Field(min_length=1, description="Image URI of the training job.")
+    inference: str | None = Field(min_length=1, description="Image URI that serves the model.")
+
+
+class CacheSettings(_Section):
+    """Reuse of earlier steps that had the same inputs."""
+
+    enabled: bool = Field(description="Reuse the result of an earlier successful step with the same code, data and parameters.")
+    expire_after: Duration = Field(description="How old a reused result may be, as an ISO 8601 duration.")
+
+
+class RetrySettings(_Section):
+    """Retries of steps after faults that are not the code's: throttling, no capacity, account limits, internal errors."""
+
+    max_attempts: int = Field(ge=1, le=20, description="Attempts for each kind of fault.")
+    interval_seconds: int = Field(ge=1, le=3600, description="Seconds before the first retry.")
+    backoff_rate: float = Field(ge=1.0, le=10.0, description="Factor by which the interval grows with each retry.")
+
+
+class PipelineSettings(_Section):
+    """The SageMaker Pipeline as a resource."""
+
+    name: ResourceName = Field(description="Name of the pipeline.")
+    description: str = Field(min_length=1, max_length=3072, description="Description shown in Studio.")
+    max_parallel_steps: int = Field(ge=1, le=50, description="How many steps of one execution may run at the same time.")
+    cache: CacheSettings = Field(description="Step caching.")
+    retries: RetrySettings = Field(description="Step retries.")
+
+
+class JobSettings(_Section):
+    """Compute of one kind of job."""
+
+    instance_type: InstanceType = Field(description="Default of the execution's instance type parameter.")
+    volume_size_gb: int = Field(ge=1, le=16384, description="Size of the attached volume, in GB.")
+    max_runtime_minutes: int = Field(ge=1, le=28 * 24 * 60, description="After this many minutes the job is stopped.")
+
+
+class ProcessingSettings(JobSettings):
+    """Compute of the Preprocess and Evaluate jobs."""
+
+    max_runtime_minutes: int = Field(ge=1, le=5 * 24 * 60, description="After this many minutes the job is stopped.")
+
+
+class MlflowSettings(_Section):
+    """Experiment tracking."""
+
+    tracking_uri: str | None = Field(
+        min_length=1, description="MLflow tracking server that jobs log to; null switches tracking off. Part of the steps' cache key: keep it stable."
+    )
+    experiment: str = Field(min_length=1, max_length=250, description="Name of the MLflow experiment.")
+
+
+class DataSettings(_Section):
+    """The staged images and how they are split and cleaned."""
+
+    input_uri: S3Uri | None = Field(description="Default of the execution's InputDataUri: a staged, content-addressed prefix.")
+    validation_fraction: Fraction = Field(description="Share of the training images used for validation.")
+    test_fraction: Fraction = Field(description="Share of the images used for the test split, when the data does not bring its own.")
+    min_image_side: int = Field(ge=1, le=4096, description="Images with a shorter side than this, in pixels, are quarantined.")
+    max_bad_share: Fraction = Field(description="The run fails when more than this share of the images is quarantined.")
+    seed: int = Field(ge=0, le=2**31 - 1, description="Seed of the split.")
+
+    @model_validator(mode="after")
+    def _some_images_left_to_train_on(self) -> DataSettings:
+        if self.validation_fraction + self.test_fraction >= 1.0:
+            raise ValueError("validation_fraction + test_fraction below 1.0")
+        return self
+
+
+class RecipeSettings(_Section):
+    """How the network is trained: a preset, and single values in place of the preset's. Each one given is a hyperparameter of the Train job."""
+
+    preset: Literal["standard", "quick"] = Field(description="Set of values to start from: the measured recipe, or a fast one for few easy images.")
+    backbone: Literal["efficientnet-lite0"] | None = Field(description="Pretrained network.")
+    image_size: int | None = Field(ge=32, le=512, description="Side, in pixels, of the square that the network sees.")
+    frozen_blocks: int | None = Field(ge=1, le=15, description="Stem and this many blocks keep their pretrained weights.")
+    blocks: int | None = Field(ge=2, le=16, description="The network is cut after this many of its blocks.")
+    batch_size: int | None = Field(ge=1, le=4096, description="Images per step, over all processes.")
+    learning_rate: float | None = Field(ge=1e-7, le=1, description="Peak learning rate of the blocks; the head's is twice that.")
+    weight_decay: float | None = Field(ge=0, le=1, description="AdamW's decoupled weight decay.")
+    warmup: float | None = Field(ge=0, le=0.9, description="Share of the steps in which the learning rate rises; then it falls as a cosine.")
+    label_smoothing: float | None = Field(ge=0, le=0.5, description="Share of the target spread over all classes.")
+    mixup: float | None = Field(ge=0, le=10, description="Parameter of the Beta distribution that mixes pairs of images; 0 for none.")
+    dropout: float | None = Field(ge=0, le=0.9, description="Share of pooled features left out in training.")
+    average_decay: float | None = Field(ge=0, le=0.99999, description="Decay of the moving average of the weights, which is the model kept.")
+    copies: int | None = Field(ge=1, le=64, description="Cached versions of each training image: original, mirror image, the rest augmented.")
+    cache_gigabytes: float | None = Field(ge=0.01, le=10_000, description="Most memory for cached features.")
+    full_fine_tuning: bool | None = Field(description="Train every block on freshly augmented images instead of cached features (for GPUs).")
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> RecipeSettings:
+        if self.frozen_blocks is not None and self.blocks is not None and self.frozen_blocks >= self.blocks:
+            raise ValueError("frozen_blocks below blocks")
+        return self
+
+
+class TrainingSettings(JobSettings):
+    """Compute of the Train job and the recipe it follows."""
+
+    instance_count: int = Field(ge=1, le=20, description="Instances; more than one, or GPUs, are driven by torchrun.")
+    spot: bool = Field(description="Use managed spot capacity; an interrupted job resumes from its checkpoint.")
+    max_wait_minutes: int = Field(ge=1, le=28 * 24 * 60, description="With spot: longest time for waiting and training together.")
+    epochs: int = Field(ge=1, le=1000, description="Default of the execution's Epochs parameter.")
+    seed: int = Field(ge=0, le=2**31 - 1, description="Default of the execution's Seed parameter.")
+    recipe: RecipeSettings = Field(description="How the network is trained.")
+
+    @model_validator(mode="after")
+    def _wait_is_not_shorter_than_the_run(self) -> TrainingSettings:
+        if self.spot and self.max_wait_minutes < self.max_runtime_minutes:
+            raise ValueError(f"max_wait_minutes of at least max_runtime_minutes ({self.max_runtime_minutes})")
+        return self
+
+
+class EvaluationSettings(_Section):
+    """What the Evaluate job reports."""
+
+    confidence_threshold: Fraction = Field(description="Confidence from which an inference is accepted without review.")
+
+
+class QualityGateSettings(_Section):
+    """What a model must reach to be registered."""
+
+    minimum_accuracy: Fraction = Field(description="Default of the execution's MinimumAccuracy parameter: test accuracy to reach.")
+    champion_tolerance: Fraction = Field(description="How much lower than the champion's (the newest approved model's) the accuracy may be.")
+
+
+class RegistrySettings(_Section):
+    """Registration in the model registry."""
+
+    model_package_group: ResourceName | None = Field(description="Model package group; null reads it from the platform stack.")
+    approval_status: Literal["PendingManualApproval", "Approved", "Rejected"] = Field(
+        description="Default of the execution's ModelApprovalStatus parameter: approval status of a new version."
+    )
+    inference_instance_types: list[InstanceType] = Field(min_length=1, description="Instance types on which a version may serve.")
+
+
+class StagingEndpointSettings(_Section):
+    """The endpoint on which the newest candidate serves before anyone approves it."""
+
+    name: ResourceName = Field(description="Endpoint name; created by the first run, updated by later ones.")
+    kind: Literal["serverless", "instance"] = Field(description="Serverless (billed per request) or an instance of its own.")
+    serverless_memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = Field(description="Memory of a serverless endpoint, in MB.")
+    serverless_max_concurrency: int = Field(ge=1, le=200, description="Concurrent requests a serverless endpoint takes.")
+    instance_type: InstanceType = Field(description="Instance type of an endpoint with instances.")
+    instance_count: int = Field(ge=1, le=100, description="Instances of an endpoint with instances.")
+
+
+class Settings(_Section):
+    """All settings."""
+
+    stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Deployment stage: which file in config/ was laid over default.yaml.")
+    project: ProjectSettings = Field(description="Names and tags.")
+    aws: AwsSettings = Field(description="Account resources.")
+    images: ImageSettings = Field(description="Container images.")
+    pipeline: PipelineSettings = Field(description="The pipeline itself.")
+    data: DataSettings = Field(description="Input data.")
+    processing: ProcessingSettings = Field(description="Processing jobs.")
+    training: TrainingSettings = Field(description="Training job and recipe.")
+    evaluation: EvaluationSettings = Field(description="Evaluation.")
+    quality_gate: QualityGateSettings = Field(description="Quality gate.")
+    registry: RegistrySettings = Field(description="Model registry.")
+    staging_endpoint: StagingEndpointSettings = Field(description="Staging endpoint.")
+    mlflow: MlflowSettings = Field(description="Experiment tracking.")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from; `str()` of it is for people."""
+
+    kind: Literal["stage", "file", "environment", "override"]
+    name: str
+
+    def __str__(self) -> str:
+        prefix = {"stage": "", "file": "", "environment": "environment variable ", "override": ""}[self.kind]
+        return prefix + self.name
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as ``scones config show`` prints it."""
+
+    key: str
+    value: object
+    origin: Origin
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """Validated settings and, for each dotted key, where its value came from."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+
+    def rows(self) -> Iterator[SettingRow]:
+        """Every setting in declaration order, with its value, origin and description."""
+        for key, field in _leaves(Settings):
+            value: Any = self.settings
+            for part in key.split("."):
+                value = getattr(value, part)
+            yield SettingRow(key, value, self.origins[key], field.description or "")
+
+
+def load_settings(
+    stage: str = DEFAULT_STAGE,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+    config_dir: Path = CONFIG_DIR,
+) -> LoadedSettings:
+    """Merge and validate the layers of settings.
+
+    Args:
+        stage: Which ``<stage>.yaml`` of `config_dir` is laid over ``default.yaml``.
+        overrides: ``section.key=value`` strings, as given to ``--set``; the last one wins. ``null`` unsets what may be unset; a list is YAML.
+        environ: Environment variables (an empty mapping ignores the process's environment; None reads it).
+        config_dir: Folder with the YAML files.
+
+    Raises:
+        SettingsError: A file is missing or is not YAML, a key does not exist, or a value is not allowed; one line.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    origins: dict[str, Origin] = {}
+
+    def put(layer: Mapping[str, tuple[object, Origin]]) -> None:
+        for key, (value, origin) in layer.items():
+            values[key], origins[key] = value, origin
+
+    put(_file_layer(config_dir, "default"))
+    put(_well_known_layer(environ))
+    put(_file_layer(config_dir, stage))
+    put({"stage": (stage, Origin("stage", "the stage"))})
+    put(_environment_layer(environ))
+    put(_override_layer(overrides))
+    return LoadedSettings(_validate(values, origins), origins)
+
+
+def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted key and field of every setting that holds a value (not a section)."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _sections(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield prefix + name
+            yield from _sections(field.annotation, f"{prefix}{name}.")
+
+
+def _file_layer(config_dir: Path, name: str) -> dict[str, tuple[object, Origin]]:
+    path = config_dir / f"{name}.yaml"
+    origin = Origin("file", f"{config_dir.name}/{path.name}")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        stages = sorted(file.stem for file in config_dir.glob("*.yaml") if file.stem != "default")
+        nearest = _nearest(name, stages, cutoff=0.5)
+        allowed = f"the stages are {', '.join(stages)}" if stages else f"there is no stage file in {config_dir}"
+        raise SettingsError(
+            f"configuration file {path} does not exist{_suggestion(nearest)}; {allowed}", key=str(path), value=name, allowed=allowed, nearest=nearest
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise SettingsError(f"configuration file {path} cannot be read: {text}", key=str(path), allowed="a readable YAML file") from None
+    if document is None:
+        return {}
+    layer: dict[str, tuple[object, Origin]] = {}
+    _flatten(document, "", origin, layer, frozenset(_sections(Settings)))
+    return layer
+
+
+def _flatten(document: object, key: str, origin: Origin, layer: dict[str, tuple[object, Origin]], sections: frozenset[str]) -> None:
+    """Collect the settings of a YAML document under dotted keys."""
+    if key and key not in sections:
+        layer[_known(key, origin)] = (document, origin)
+        return
+    if not isinstance(document, dict):
+        where = f"{key} (from {origin})" if key else f"{origin}"
+        raise SettingsError(f"{where} = {document!r} is not allowed; allowed: a mapping of settings", key=key or str(origin), value=document)
+    for name, value in document.items():
+        _flatten(value, f"{key}.{name}" if key else str(name), origin, layer, sections)
+
+
+def _well_known_layer(environ: Mapping[str, str]) -> dict[str, tuple[object, Origin]]:
+    layer: dict[str, tuple[object, Origin]] = {}
+    for key, variables in _WELL_KNOWN_VARIABLES:
+        for variable in variables:
+            if environ.get(variable):
+                layer[key] = (environ[variable], Origin("environment", variable))
+                break
+    return layer
+
+
+def _environment_layer(environ: Mapping[str, str]) -> dict[str, tuple[object, Origin]]:
+    layer: dict[str, tuple[object, Origin]] = {}
+    for variable in sorted(environ):
+        if variable.startswith(ENVIRONMENT_PREFIX) and "__" in variable:
+            origin = Origin("environment", variable)
+            key = _known(variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), origin)
+            layer[key] = (_from_text(key, environ[variable], origin), origin)
+    return layer
+
+
+def _override_layer(overrides: Iterable[str]) -> dict[str, tuple[object, Origin]]:
+    layer: dict[str, tuple[object, Origin]] = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        key = key.strip()
+        origin = Origin("override", f"--set {key}")
+        if not separator:
+            raise SettingsError(f"--set {override}: write section.key=value, as in --set training.epochs=10", key=override, allowed="section.key=value")
+        key = _known(key, origin)
+        layer[key] = (_from_text(key, text.strip(), origin), origin)
+    return layer
+
+
+def _known(key: str, origin: Origin) -> str:
+    """The key itself when it names a setting that may be given; else SettingsError with the nearest name."""
+    keys = [leaf for leaf, _ in _leaves(Settings) if leaf != "stage"]
+    if key in keys:
+        return key
+    if key == "stage":
+        raise SettingsError(f"stage (from {origin}) is not set like this; it is chosen with the configuration file, --stage NAME", key=key)
+    prefix = f"{key}."
+    inside = [leaf for leaf in keys if leaf.startswith(prefix)]
+    if inside:
+        allowed = ", ".join(inside)
+        raise SettingsError(f"{key} (from {origin}) is a section, not a setting; it holds {allowed}", key=key, allowed=allowed)
+    nearest = _nearest(key, keys)
+    section = key.rpartition(".")[0]
+    siblings = [leaf for leaf in keys if leaf.rpartition(".")[0] == section]
+    allowed = f"{section} has {', '.join(leaf.rpartition('.')[2] for leaf in siblings)}" if siblings else f"sections are {', '.join(_top_sections())}"
+    raise SettingsError(f"unknown setting {key} (from {origin}){_suggestion(nearest)}; {allowed}", key=key, allowed=allowed, nearest=nearest)
+
+
+def _top_sections() -> list[str]:
+    return [name for name in _sections(Settings) if "." not in name]
+
+
+def _nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The most similar of the names, by the whole dotted key or, for a key without its section, by the last part."""
+    names = list(names)
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    if not matches and "." not in name:
+        last = {candidate.rpartition(".")[2]: candidate for candidate in reversed(names)}
+        matches = [last[match] for match in difflib.get_close_matches(name, last, n=1, cutoff=0.6)]
+    return matches[0] if matches else None
+
+
+def _suggestion(nearest: str | None) -> str:
+    return f" (did you mean {nearest}?)" if nearest else ""
+
+
+def _from_text(key: str, text: str, origin: Origin) -> object:
+    """Turn an environment variable's or an option's text into a value of the setting's kind; what does not fit is left for validation."""
+    field = dict(_leaves(Settings))[key]
+    kinds = _kinds(field.annotation)
+    if type(None) in kinds and text.lower() in ("null", "none", ""):
+        return None
+    if str in kinds:
+        return text
+    try:
+        value: object = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if float in kinds and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            return text
+    return value
+
+
+def _kinds(annotation: object) -> set[type]:
+    """The Python types an annotation stands for."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*(_kinds(argument) for argument in typing.get_args(annotation)))
+    if origin is Literal:
+        return {type(argument) for argument in typing.get_args(annotation)}
+    return {origin or annotation} if isinstance(origin or annotation, type) else set()
+
+
+def _validate(values: Mapping[str, object], origins: Mapping[str, Origin]) -> Settings:
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        target = nested
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[name] = value
+    try:
+        return Settings.model_validate(nested)
+    except ValidationError as error:
+        raise _settings_error(error, values, origins) from None
+
+
+def _settings_error(error: ValidationError, values: Mapping[str, object], origins: Mapping[str, Origin]) -> SettingsError:
+    """The first problem as one line: key, value, origin, what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    location = [str(part) for part in problem["loc"]]
+    leaves = dict(_leaves(Settings))
+    key = next((candidate for size in range(len(location), 0, -1) if (candidate := ".".join(location[:size])) in leaves), ".".join(location))
+    if problem["type"] == "missing" and key not in values:
+        return SettingsError(f"setting {key} has no value; give it in config/default.yaml", key=key, allowed="a value")
+    if key not in leaves:  # a rule between several settings of a section: its text says what is allowed
+        allowed = str(problem.get("ctx", {}).get("error", problem["msg"]))
+        given = ", ".join(f"{name} = {value!r}" for name, value in values.items() if name.startswith(f"{key}.") and name.rpartition(".")[2] in allowed)
+        return SettingsError(f"{key}: {given} is not allowed; allowed: {allowed}", key=key, allowed=allowed)
+    value = values[key]
+    allowed = _allowed(leaves[key])
+    options = [text for text in _options(leaves[key]) if isinstance(value, str)]
+    nearest = _nearest(value, options) if isinstance(value, str) else None
+    return SettingsError(
+        f"{key} = {value!r} (from {origins[key]}) is not allowed; allowed: {allowed}{_suggestion(nearest)}",
+        key=key,
+        value=value,
+        allowed=allowed,
+        nearest=nearest,
+    )
+
+
+def _schema(field: FieldInfo) -> dict[str, Any]:
+    return TypeAdapter(Annotated[field.annotation, field]).json_schema()
+
+
+def _options(field: FieldInfo) -> list[str]:
+    return [str(option) for option in _schema(field).get("enum", ())]
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What a setting accepts, in words, from its JSON schema."""
+    return _words(_schema(field))
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_words(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(str(option) for option in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema.get("type")
+    if kind == "null":
+        return "null"
+    if kind == "array":
+        return f"a list, each item {_words(schema['items'])}" if "$ref" not in schema["items"] else "a list of {key: ..., value: ...}"
+    if kind == "boolean":
+        return "true or false"
+    if kind in ("integer", "number"):
+        noun = "a whole number" if kind == "integer" else "a number"
+        low, high = schema.get("minimum"), schema.get("maximum")
+        return noun + (f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else "")
+    examples = schema.get("examples")
+    example = f" such as {examples[0]}" if examples else f" that matches {schema['pattern']}" if "pattern" in schema else ""
+    length = f" of {schema.get('minLength', 0)} to {schema['maxLength']} characters" if "maxLength" in schema else ""
+    return f"text{length}{example}"
