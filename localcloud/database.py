@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -51,6 +52,25 @@ class Database:
         except sqlite3.Error as error:
             raise LocalCloudError(f"The state file {path} cannot be used: {error}. Choose another folder with --state-dir.") from error
         self._tables: dict[str, Table] = {}
+        self._changed = threading.Condition()
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every change of a document (and with `announce`)."""
+        return self._version
+
+    def announce(self) -> None:
+        """Wake everyone in `wait_for_change`: a document changed, or something else that is waited for has happened."""
+        with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+    def wait_for_change(self, since: int, timeout: float | None = None) -> int:
+        """Return the version once it differs from *since*, or after *timeout* seconds. Read `version`, look, then wait with what was read: nothing is missed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version != since, timeout)
+            return self._version
 
     def table(self, kind: str) -> Table:
         """Return the table of documents called *kind* (the same object for the same name)."""
@@ -61,27 +81,35 @@ class Database:
             return self._tables[kind]
 
     def write(self, kind: str, puts: Mapping[str, str], deletes: Iterable[str] = ()) -> None:
-        """Write and delete documents of one kind in one transaction."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", [(kind, k, v) for k, v in puts.items()])
-                self._connection.executemany("DELETE FROM documents WHERE kind = ? AND key = ?", [(kind, k) for k in deletes])
-            except sqlite3.Error:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        """Write and delete documents of one kind in one transaction.
+
+        Raises:
+            LocalCloudError: The disk is full or the file cannot be written; nothing was changed.
+        """
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", [(kind, k, v) for k, v in puts.items()])
+            connection.executemany("DELETE FROM documents WHERE kind = ? AND key = ?", [(kind, k) for k in deletes])
 
     def write_snapshots(self, snapshots: Mapping[str, bytes]) -> None:
-        """Replace several snapshots in one transaction: after a crash either all are new or all are old."""
+        """Replace several snapshots in one transaction: after a crash either all are new or all are old.
+
+        Raises:
+            LocalCloudError: The disk is full or the file cannot be written; nothing was changed.
+        """
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", list(snapshots.items()))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.executemany("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", list(snapshots.items()))
-            except sqlite3.Error:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise LocalCloudError(f"The state cannot be saved to {self.path}: {error}. Free space on its disk, then try again.") from error
 
     def read_snapshots(self) -> dict[str, bytes]:
         """Return every snapshot by name."""
@@ -130,6 +158,7 @@ class Table:
         with self._lock:
             self._database.write(self._kind, {key: body})
             self._rows[key] = body
+        self._database.announce()
 
     def update(self, key: str, **changes: Any) -> Document:
         """Set top-level fields of one document atomically and return the new one.
@@ -150,6 +179,7 @@ class Table:
         with self._lock:
             self._database.write(self._kind, {}, [key])
             self._rows.pop(key, None)
+        self._database.announce()
 
     def lock(self) -> threading.RLock:
         """Return the table's lock, for read-check-write sequences."""
