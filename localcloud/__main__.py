@@ -34,7 +34,11 @@ def main() -> int:
         return 1
     logging.getLogger("localcloud").info("ready at %s", server.cloud.endpoint_url)
     server.wait()
-    server.stop()
+    try:
+        server.stop()
+    except LocalCloudError as error:
+        sys.stderr.write(f"localcloud: {error}\n")
+        return 1
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core.base_backend import BackendDict
 
+from localcloud.background import Background
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
 from localcloud.logs import LogWriter
@@ -45,6 +46,7 @@ class Cloud:
         processes: Starts and ends child processes.
         logs: Writes to CloudWatch Logs.
         objects: S3 without HTTP.
+        background: The loop on which work goes on after a request is answered.
         snapshots: Keeps moto's state across restarts.
         services: localcloud's own services by botocore name.
     """
@@ -54,13 +56,16 @@ class Cloud:
         try:
             settings.state_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LocalCloudError(f"The state folder {settings.state_dir} cannot be made: {error.strerror}. Choose another with --state-dir.") from error
+            raise LocalCloudError(
+                f"The state folder {settings.state_dir} cannot be made: {error.strerror}. Choose another with --state-dir."
+            ) from error
         self.port = settings.port
         self.db = Database(settings.state_dir / "localcloud.db")
         self.snapshots = Snapshots(self.db, settings.state_dir)
         self.processes = Supervisor()
         self.logs = LogWriter(self)
         self.objects = ObjectStore(self)
+        self.background = Background()
         self.services: dict[str, Service] = {name: _load(target)(self) for name, target in SERVICES.items() if _exists(target)}
 
     @property
@@ -87,7 +92,9 @@ class Cloud:
         Args:
             role_arn: The role that the child runs as; on AWS its credentials come from there.
         """
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in ("PYTHONPATH", "PYTHONHOME")}
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in ("PYTHONPATH", "PYTHONHOME")
+        }
         environment |= {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": self.settings.region,
@@ -112,6 +119,7 @@ class Cloud:
         # moto's backends are the process's, not this object's: what an earlier region in the same process (a test's) left is not ours.
         BackendDict.reset()
         self.snapshots.load()
+        self.background.start()
         for service in self.services.values():
             service.start()
         self.snapshots.start()
@@ -120,6 +128,7 @@ class Cloud:
         """Stop services and children, save the state."""
         for service in reversed(list(self.services.values())):
             service.stop()
+        self.background.stop()
         self.processes.stop()
         self.snapshots.stop()
         self.db.close()

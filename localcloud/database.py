@@ -109,7 +109,9 @@ class Database:
             except sqlite3.Error as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                raise LocalCloudError(f"The state cannot be saved to {self.path}: {error}. Free space on its disk, then try again.") from error
+                raise LocalCloudError(
+                    f"The state cannot be saved to {self.path}: {error}. Free space on its disk, then try again."
+                ) from error
 
     def read_snapshots(self) -> dict[str, bytes]:
         """Return every snapshot by name."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import DataNotFoundError
 from moto.core.model import OperationModel
 from moto.core.request import Request, determine_request_protocol
 from moto.core.serialize import get_serializer_class
@@ -18,7 +19,7 @@ from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Response
 
-from localcloud.errors import ServiceError, not_supported
+from localcloud.errors import LocalCloudError, ServiceError, not_supported
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -77,8 +78,15 @@ class Gateway:
             return self.moto(signing_name, environ, start_response)
         except ServiceError as error:
             response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, error)
+        except LocalCloudError as error:
+            log.error("%s", error)
+            response = _error_response(
+                SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, ServiceError("InternalFailure", str(error))
+            )
         except NotImplementedError as error:
-            response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, not_supported(str(error) or signing_name))
+            response = _error_response(
+                SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, not_supported(str(error) or signing_name)
+            )
         except Exception:  # the process's outermost boundary: every fault must become an answer
             log.exception("%s %s failed inside localcloud", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             # 400 and not 500: boto3 would repeat a 500 for ~12 s, and the fault would be the same.
@@ -147,7 +155,7 @@ def _is_read_only(environ: Environ) -> bool:
 def _error_response(service: str, environ: Environ, error: ServiceError) -> Response:
     try:
         model = get_service_model(service)
-    except Exception:  # botocore's UnknownServiceError, or no such data file: a service that even botocore does not know
+    except DataNotFoundError:  # a service that even botocore does not know
         return Response(json.dumps({"__type": error.code, "message": error.message}), status=error.status, content_type="application/json")
     protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE", ""))
     serializer = get_serializer_class(service, protocol)(operation_model=OperationModel({}, model))

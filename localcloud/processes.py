@@ -39,6 +39,7 @@ class Supervisor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._children: dict[int, subprocess.Popen[Any]] = {}
+        self._adopted: set[int] = set()
         self._stopped = False
         self._watchdog = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", _WATCHDOG], stdin=subprocess.PIPE, text=True, start_new_session=True, cwd="/"
@@ -90,11 +91,31 @@ class Supervisor:
                 self._tell("-", process.pid)
         return code
 
+    def adopt(self, pid: int) -> None:
+        """Take charge of a process group that a child of ours started (a forked Lambda worker): it dies with localcloud as well. `disown` ends it."""
+        with self._lock:
+            self._adopted.add(pid)
+            if not self._stopped:
+                self._tell("+", pid)
+
+    def disown(self, pid: int) -> None:
+        """Kill what is left of an adopted process group and forget it; its parent reaps it. Call once, before its number can be given to another."""
+        with self._lock:
+            if pid not in self._adopted:
+                return
+            self._adopted.discard(pid)
+            if not self._stopped:
+                self._tell("-", pid)
+        _kill_group(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Kill every child's group and the watchdog. No child can be started afterwards."""
         with self._lock:
             self._stopped = True
             children = list(self._children.values())
+            adopted = list(self._adopted)
+        for pid in adopted:
+            _kill_group(pid, signal.SIGKILL)
         for process in children:
             _kill_group(process.pid, signal.SIGKILL)
         for process in children:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 #: Requests answered at once. A workflow holds one per nested call (execution → function → endpoint), so that few would deadlock.
 THREADS = 96
 RUNNING_FILE = "running.json"
+
+# AWS answers every service's validation errors with ValidationException, whether or not the service's model lists it; moto warns of each.
+warnings.filterwarnings("ignore", message=".*does not match an error shape.*", category=UserWarning)
 
 
 class Server:
@@ -54,7 +58,9 @@ class Server:
         except OSError as error:
             self.cloud.processes.stop()
             self._lock_file.close()
-            raise LocalCloudError(f"Port {self.settings.port} on {HOST} cannot be used: it is taken. Choose another with --port.") from error
+            raise LocalCloudError(
+                f"Port {self.settings.port} on {HOST} cannot be used: it is taken. Choose another with --port."
+            ) from error
         self.cloud.port = self._http.bind_addr[1]
         self.cloud.start()
         self._thread.start()
@@ -90,12 +96,16 @@ def _lock(state_dir: Path) -> object:
         state_dir.mkdir(parents=True, exist_ok=True)
         file = (state_dir / "lock").open("w")
     except OSError as error:
-        raise LocalCloudError(f"The state folder {state_dir} cannot be written: {error.strerror}. Choose another with --state-dir.") from error
+        raise LocalCloudError(
+            f"The state folder {state_dir} cannot be written: {error.strerror}. Choose another with --state-dir."
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise LocalCloudError(f"Another localcloud already uses the state folder {state_dir}; end it first, or choose another with --state-dir.") from error
+        raise LocalCloudError(
+            f"Another localcloud already uses the state folder {state_dir}; end it first, or choose another with --state-dir."
+        ) from error
     return file
 
 

@@ -25,11 +25,14 @@ from moto.s3.models import FakeKey
 from moto.settings import get_s3_default_key_buffer_size
 
 from localcloud.database import Database
+from localcloud.errors import LocalCloudError
 
 log = logging.getLogger(__name__)
 
 #: Seconds between a change and its snapshot; a burst of changes shares one.
 DELAY_SECONDS = 0.2
+#: Seconds until a snapshot that could not be written is tried again.
+RETRY_SECONDS = 2.0
 #: Changed by other services' work inside the process as well, and small: saved whenever anything is.
 _ALWAYS = ("sqs", "sns")
 #: moto services that are kept. localcloud's own services keep their state in the database themselves.
@@ -82,7 +85,14 @@ class Snapshots:
                 # Gather a burst; a stop request ends the wait at once.
                 self._wake.wait_for(lambda: self._stopping, DELAY_SECONDS)
             began = time.monotonic()
-            self.flush()
+            try:
+                self.flush()
+            except (OSError, LocalCloudError) as error:
+                # The old state stays on disk; what is new is tried again until there is room.
+                log.error("%s", error)
+                with self._wake:
+                    self._dirty.update(KEPT)
+                    self._wake.wait_for(lambda: self._stopping, RETRY_SECONDS)
             # Never spend more than about a fifth of the time on saving.
             with self._wake:
                 self._wake.wait_for(lambda: self._stopping, 4 * (time.monotonic() - began))
@@ -94,24 +104,24 @@ class Snapshots:
                 names = set(KEPT) if everything else self._dirty | set(_ALWAYS)
                 self._dirty = set()
             bodies: dict[str, bytes] = {}
+            digests: dict[str, str] = {}
             for name in sorted(names):
                 body = self._dump(name)
                 if body is not None:
                     digest = hashlib.sha256(body).hexdigest()
                     if self._digests.get(name) != digest:
                         bodies[name] = body
-                        self._digests[name] = digest
+                        digests[name] = digest
             if bodies:
                 self._database.write_snapshots(bodies)
+                self._digests |= digests
 
     def _dump(self, service: str) -> bytes | None:
         backends = _backend_dict(service)
         if backends is None:
             return None
         state = {
-            (account, region): backend.__dict__
-            for account, regions in list(backends.items())
-            for region, backend in list(regions.items())
+            (account, region): backend.__dict__ for account, regions in list(backends.items()) for region, backend in list(regions.items())
         }
         for attempt in range(20):
             buffer = io.BytesIO()
@@ -219,7 +229,7 @@ class _Unpickler(pickle.Unpickler):
             return backends[account][region]
         if kind == "blob":
             self._used.add(rest[0])
-            body: Any = tempfile.SpooledTemporaryFile(get_s3_default_key_buffer_size())
+            body: Any = tempfile.SpooledTemporaryFile(get_s3_default_key_buffer_size())  # noqa: SIM115 (lives as long as the object)
             body.write((self._blobs / rest[0]).read_bytes())
             body.__dict__["localcloud_blob"] = rest[0]
             return body

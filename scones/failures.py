@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from scones.errors import ExitCode, SconesError
 
 
@@ -15,26 +17,36 @@ def explain(error: Exception) -> SconesError | None:
 
 
 def _ours(error: Exception) -> SconesError | None:
-    # The product's packages have error types of their own with a message and, where there is one, a hint; they know nothing of this one.
-    import sys
-
-    for module, name in (
-        ("pipelines.errors", "PipelineError"),
-        ("staging.errors", "StagingError"),
-        ("infrastructure.errors", "InfrastructureError"),
-    ):
-        loaded = sys.modules.get(module)
-        kind = getattr(loaded, name, None)
-        if kind is not None and isinstance(error, kind):
-            return SconesError(str(error), getattr(error, "hint", None), ExitCode.USAGE if getattr(error, "users_mistake", False) else ExitCode.FAILED)
+    # Only what was imported can have been raised; importing these here would cost every failing command a second.
+    settings_error = _loaded("pipelines.errors", "SettingsError")
+    if settings_error is not None and isinstance(error, settings_error):
+        return SconesError(str(error), "All settings and where they come from: scones config show", ExitCode.USAGE)
+    pipelines_error = _loaded("pipelines.errors", "PipelinesError")
+    if pipelines_error is not None and isinstance(error, pipelines_error):
+        return SconesError(str(error))
+    staging_error = _loaded("staging.errors", "StagingError")
+    if staging_error is not None and isinstance(error, staging_error):
+        message, hint = str(error).partition("\n")[::2]
+        return SconesError(message, hint or None, ExitCode.USAGE)
+    infrastructure_error = _loaded("infrastructure.errors", "InfrastructureError")
+    if infrastructure_error is not None and isinstance(error, infrastructure_error):
+        return SconesError(str(error))
     return None
+
+
+def _loaded(module: str, name: str) -> type[Exception] | None:
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _botocore(error: Exception) -> SconesError | None:
     from botocore import exceptions
 
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return SconesError("There are no AWS credentials", "Sign in (aws sso login, AWS_PROFILE, ...) or leave out --aws to use localcloud.", ExitCode.USAGE)
+        return SconesError(
+            "There are no AWS credentials",
+            "Sign in (aws sso login, AWS_PROFILE, ...) or leave out --aws to use localcloud.",
+            ExitCode.USAGE,
+        )
     if isinstance(error, exceptions.NoRegionError):
         return SconesError("There is no AWS region", "Set AWS_REGION or --set aws.region=...", ExitCode.USAGE)
     if isinstance(error, exceptions.EndpointConnectionError | exceptions.ConnectTimeoutError | exceptions.ConnectionClosedError):

@@ -63,7 +63,9 @@ def start(state_dir: Path, port: int | None = None, *, console: bool = False) ->
         folder.mkdir(parents=True, exist_ok=True)
         log = (folder / "localcloud.log").open("ab")
     except OSError as error:
-        raise SconesError(f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE) from error
+        raise SconesError(
+            f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE
+        ) from error
     chosen = port if port is not None else _last_port(folder)
     command = [sys.executable, "-m", "localcloud", "--port", str(chosen), "--state-dir", str(folder)]
     with log:
@@ -81,7 +83,9 @@ def start(state_dir: Path, port: int | None = None, *, console: bool = False) ->
             raise SconesError(_last_line(folder / "localcloud.log", began), exit_code=ExitCode.UNREACHABLE)
         time.sleep(0.05)
     process.kill()
-    raise SconesError(f"localcloud did not answer within {START_SECONDS:.0f} s", f"Its log: {folder / 'localcloud.log'}", ExitCode.UNREACHABLE)
+    raise SconesError(
+        f"localcloud did not answer within {START_SECONDS:.0f} s", f"Its log: {folder / 'localcloud.log'}", ExitCode.UNREACHABLE
+    )
 
 
 def stop(running: Running) -> None:

@@ -38,12 +38,18 @@ def command_options(*, needs_target: bool = True) -> Callable[[Function], Functi
         def wrapper(*args: Any, as_json: bool, state_dir: Path | None, aws: bool = False, **kwargs: Any) -> Any:
             return function(*args, context=Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws), **kwargs)
 
-        decorated: Any = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, everything else on stderr.")(wrapper)
+        decorated: Any = click.option(
+            "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, everything else on stderr."
+        )(wrapper)
         decorated = click.option(
-            "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder for all local state (default: .scones in the clone)."
+            "--state-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder for all local state (default: .scones in the clone).",
         )(decorated)
         if needs_target:
-            decorated = click.option("--aws", is_flag=True, help="Work on AWS, with its usual credential chain, instead of localcloud.")(decorated)
+            decorated = click.option("--aws", is_flag=True, help="Work on AWS, with its usual credential chain, instead of localcloud.")(
+                decorated
+            )
         result: Function = decorated
         return result
 
@@ -52,7 +58,9 @@ def command_options(*, needs_target: bool = True) -> Callable[[Function], Functi
 
 def settings_options(function: Function) -> Function:
     """Add --stage and --set, which choose the settings."""
-    decorated: Any = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated.")(function)
+    decorated: Any = click.option(
+        "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."
+    )(function)
     decorated = click.option("--stage", help="Stage whose settings file in config/ is used.")(decorated)
     result: Function = decorated
     return result

@@ -59,7 +59,9 @@ class Workflow:
         self._arn = state_machine_arn
         self._bucket = bucket
 
-    def classify(self, images: Sequence[str], threshold: float | None = None, done: Callable[[], None] = lambda: None) -> Iterator[Classification]:
+    def classify(
+        self, images: Sequence[str], threshold: float | None = None, done: Callable[[], None] = lambda: None
+    ) -> Iterator[Classification]:
         """Classify photos, several at a time, and yield what became of each in the order given.
 
         Args:
@@ -112,7 +114,9 @@ class Workflow:
                 return execution
             time.sleep(pause)
             pause = min(pause * 1.5, 1.0)
-        raise SconesError(f"The execution {arn} did not end within {WAIT_SECONDS:.0f} s", "Look at it with: scones logs image-classification")
+        raise SconesError(
+            f"The execution {arn} did not end within {WAIT_SECONDS:.0f} s", "Look at it with: scones logs image-classification"
+        )
 
 
 def _check_file(path: Path) -> None:

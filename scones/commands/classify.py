@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), help="Confidence from which an inference is accepted (default: the deployed one).")
+@click.option(
+    "--threshold", type=click.FloatRange(0.0, 1.0), help="Confidence from which an inference is accepted (default: the deployed one)."
+)
 @settings_options
 @command_options()
 def classify(context: Context, images: tuple[str, ...], threshold: float | None, stage: str | None, overrides: tuple[str, ...]) -> None:
@@ -31,7 +33,9 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
     settings = load(stage, overrides).settings
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
     if outputs is None or "StateMachineArn" not in outputs:
-        raise SconesError("Nothing is deployed to production yet", "Train a model (scones run), approve it (scones models approve), then try again.")
+        raise SconesError(
+            "Nothing is deployed to production yet", "Train a model (scones run), approve it (scones models approve), then try again."
+        )
     platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
     workflow = Workflow(context.target, outputs["StateMachineArn"], settings.aws.bucket or platform["ArtifactBucketName"])
 
@@ -46,7 +50,9 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
             table.add_column(heading, overflow="fold")
         for found in classifications:
             if found.result is not None:
-                table.add_row(found.image, found.result["decision"], found.result["predicted_label"], f"{found.result['confidence']:.3f}", "")
+                table.add_row(
+                    found.image, found.result["decision"], found.result["predicted_label"], f"{found.result['confidence']:.3f}", ""
+                )
             else:
                 table.add_row(found.image, f"[red]{found.error}[/red]", "", "", found.cause or "")
         console.print(table)

@@ -24,14 +24,22 @@ def up(context: Context, port: int | None, detach: bool) -> None:
     already = running is not None
     if running is not None and port not in (None, running.port):
         raise SconesError(
-            f"localcloud already runs on this state, at {running.endpoint_url} (process {running.pid})", "End it first: scones down", ExitCode.USAGE
+            f"localcloud already runs on this state, at {running.endpoint_url} (process {running.pid})",
+            "End it first: scones down",
+            ExitCode.USAGE,
         )
     if running is None and not detach:
         _foreground(context, port)
         return
     if running is None:
         running = local.start(context.state_dir, port)
-    document = {"endpoint_url": running.endpoint_url, "pid": running.pid, "port": running.port, "state_dir": context.state_dir, "already_running": already}
+    document = {
+        "endpoint_url": running.endpoint_url,
+        "pid": running.pid,
+        "port": running.port,
+        "state_dir": context.state_dir,
+        "already_running": already,
+    }
     words = "already runs" if already else "runs"
     context.output.result(
         document,
@@ -57,5 +65,7 @@ def down(context: Context) -> None:
     running = local.find_running(context.state_dir)
     if running is not None:
         local.stop(running)
-    message = f"localcloud at {running.endpoint_url} ended; its state stays in {context.state_dir}" if running else "localcloud does not run"
+    message = (
+        f"localcloud at {running.endpoint_url} ended; its state stays in {context.state_dir}" if running else "localcloud does not run"
+    )
     context.output.result({"stopped": running is not None}, lambda console: console.print(message))

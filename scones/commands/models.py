@@ -129,7 +129,7 @@ def reject(context: Context, version: str, comment: str | None, stage: str | Non
 
 def _figure(value: object, sign: bool = False) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, float):
         return f"{value:+.4f}" if sign else f"{value:.4f}"
     return str(value)

@@ -1,0 +1,50 @@
+"""``scones stage``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from scones.options import Context, command_options, settings_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="Take only this class; may be repeated (default: all, or bicycle and motorcycle).",
+)
+@settings_options
+@command_options()
+def stage(context: Context, source: str, classes: tuple[str, ...], overrides: tuple[str, ...], stage: str | None) -> None:
+    """Upload the images of SOURCE to a content-addressed prefix in S3.
+
+    SOURCE is a folder with one sub-folder per class (or train/ and test/ of those), `cifar100` (downloads the official archive), `cifar100:FILE`
+    (an archive that is already here) or `sample` (drawn bicycles and motorcycles). Staging the same images twice uploads nothing.
+    """
+    from scones.settings import load
+    from scones.staged import stage_source
+
+    staged = stage_source(context, load(stage, overrides).settings, source, classes)
+    document = {
+        "uri": staged.uri,
+        "digest": staged.digest,
+        "counts": staged.counts,
+        "uploaded": staged.uploaded,
+        "skipped": staged.skipped,
+        "ignored": [str(ignored) for ignored in staged.ignored],
+        "warnings": list(staged.warnings),
+    }
+
+    def human(console: Console) -> None:
+        counts = ", ".join(f"{count} {label}" for label, count in staged.counts.items())
+        console.print(f"{counts}\n{staged.uploaded} objects uploaded, {staged.skipped} were there\n{staged.uri}")
+
+    context.output.result(document, human)

@@ -1,0 +1,40 @@
+"""Staging with progress, for the commands that need images in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scones.platform import ensure_platform
+from scones.progress import bars
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
+    from scones.options import Context
+    from staging import StagedDataset
+
+
+def stage_source(context: Context, settings: Settings, source: str, classes: Sequence[str] = ()) -> StagedDataset:
+    """Check a source, then make sure of the platform, then upload; warnings go to stderr.
+
+    Raises:
+        StagingError: The source is refused or cannot be uploaded.
+        SconesError: There is no platform to upload to.
+    """
+    from staging import ProgressEvent, prepare
+    from staging.upload import upload
+
+    with bars() as advance:
+
+        def progress(event: ProgressEvent) -> None:
+            advance(event.phase.value, event.done, event.total)
+
+        # Everything that can be wrong with the images is found before anything is started or sent.
+        dataset = prepare(source, cache_dir=context.state_dir / "datasets", classes=classes, progress=progress)
+        bucket = ensure_platform(context, settings).bucket
+        staged = upload(dataset, s3_client=context.target.client("s3"), bucket=bucket, progress=progress)
+    for warning in staged.warnings:
+        context.output.note(f"Warning: {warning}")
+    if staged.ignored:
+        context.output.note(f"Ignored {len(staged.ignored)} files that are not images, e.g. {staged.ignored[0]}")
+    return staged
