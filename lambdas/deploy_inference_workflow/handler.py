@@ -31,10 +31,9 @@ from lambdas.deploy_inference_workflow.errors import (
     ModelPackageNotReadyError,
     NoRollbackTargetError,
 )
-from lambdas.deploy_inference_workflow.registry import APPROVED, COMPLETED, REJECTED, ModelPackage, ModelPackageArn, Registry
+from lambdas.deploy_inference_workflow.registry import APPROVED, COMPLETED, DETAIL_TYPE, REJECTED, ModelPackage, ModelPackageArn, Registry
 from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
 
-DETAIL_TYPE = "SageMaker Model Package State Change"
 # Left for answering when the function's own time is nearly over.
 RESERVE_SECONDS = 20.0
 

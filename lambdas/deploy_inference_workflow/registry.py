@@ -9,6 +9,8 @@ from botocore.exceptions import ClientError
 
 from lambdas.deploy_inference_workflow.errors import InvalidEventError, ModelPackageNotFoundError
 
+# The events by which EventBridge tells of changes to a model package.
+DETAIL_TYPE = "SageMaker Model Package State Change"
 APPROVED = "Approved"
 REJECTED = "Rejected"
 COMPLETED = "Completed"

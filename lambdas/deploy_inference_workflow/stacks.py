@@ -152,7 +152,7 @@ class Stack:
             if state is not None and state.status == "UPDATE_ROLLBACK_FAILED":
                 raise StackNotUpdatableError(
                     f"The stack {self.name} is in UPDATE_ROLLBACK_FAILED ({self._failure_reasons(state)}). Mend the cause, run "
-                    f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then approve the version again."
+                    f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then try again."
                 )
             change = self._request(state, desired)
             if change is Change.UNCHANGED:
@@ -180,7 +180,7 @@ class Stack:
     def _require_success(self) -> StackState:
         state = self.settle()
         if state is None:
-            raise DeploymentFailedError(f"The stack {self.name} was deleted while it was being deployed. Approve the version again.")
+            raise DeploymentFailedError(f"The stack {self.name} was deleted while it was being deployed. Try again.")
         if state.status in _SUCCEEDED:
             return state
         raise DeploymentFailedError(f"The stack {self.name} is in {state.status}: {self._failure_reasons(state)}")
@@ -191,7 +191,7 @@ class Stack:
             if state.status == "DELETE_FAILED":
                 raise StackNotUpdatableError(
                     f"What a failed creation left of the stack {self.name} cannot be deleted ({self._failure_reasons(state)}). "
-                    "Delete the stack, then approve the version again."
+                    "Delete the stack, then try again."
                 )
             if self._seconds_left() <= pause:
                 raise DeploymentInProgressError(f"The stack {self.name} is still in {state.status}. The next try goes on from there.")

@@ -1,0 +1,189 @@
+"""Deploys the platform: code and templates to the artifact bucket, `platform.yaml` to CloudFormation.
+
+The inference stack is not deployed here but by the function of the platform, when a person approves a model version. What it deploys then
+is what was uploaded here.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from botocore.config import Config
+
+from infrastructure.packaging import PLATFORM_TEMPLATE, Asset, Assets, Function, build_assets, upload_assets
+from lambdas.deploy_inference_workflow.errors import DeploymentError
+from lambdas.deploy_inference_workflow.registry import APPROVED, DETAIL_TYPE, ModelPackageArn
+from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
+
+DEFAULT_TIMEOUT_SECONDS = 900.0
+# The function's own timeout, and a little for the way.
+FUNCTION_TIMEOUT_SECONDS = 910
+CAPABILITIES = ("CAPABILITY_IAM",)
+
+
+class ServingMode(StrEnum):
+    """How production is served; see the parameter's description in `inference.yaml`."""
+
+    SERVERLESS = "serverless"
+    INSTANCE = "instance"
+
+
+@dataclass(frozen=True)
+class PlatformParameters:
+    """The parameters of `platform.yaml` that an operator chooses; each is described there."""
+
+    project: str = "scones"
+    stage: str = "dev"
+    model_package_group_name: str = "scones-vehicle-classifier"
+    image_bucket_name: str = ""
+    serving_mode: ServingMode = ServingMode.SERVERLESS
+    serving_instance_type: str = "ml.c7i.large"
+    serving_instance_count: int = 2
+    serverless_memory_in_mb: int = 2048
+    serverless_max_concurrency: int = 5
+    confidence_threshold: float = 0.93
+    log_retention_in_days: int = 30
+
+    @property
+    def stack_name(self) -> str:
+        """The platform stack's name."""
+        return f"{self.project}-platform"
+
+    def for_template(self) -> dict[str, str]:
+        """Returns the parameters by their names in the template: `serverless_memory_in_mb` is `ServerlessMemoryInMB`."""
+        return {_template_name(field.name): str(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class PlatformOutputs:
+    """The outputs of the platform stack, and what this deployment did."""
+
+    artifact_bucket_name: str
+    pipeline_role_arn: str
+    job_role_arn: str
+    model_role_arn: str
+    model_package_group_name: str
+    deploy_function_name: str
+    deployment_role_arn: str
+    event_dead_letter_queue_url: str
+    approval_rule_name: str
+    change: Change
+    uploaded_keys: tuple[str, ...]
+
+
+def deploy_platform(
+    session: Any,
+    parameters: PlatformParameters | None = None,
+    *,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PlatformOutputs:
+    """Brings the platform stack to what the sources and `parameters` say, and waits until it is there.
+
+    In a fresh account this takes two steps: the stack without functions makes the bucket; their code goes there; then they are added.
+    Deploying what is already there changes nothing.
+
+    Args:
+        session: a boto3 session; AWS_ENDPOINT_URL or its profile says which region it talks to.
+        parameters: default to `PlatformParameters()`.
+        timeout_seconds: for all steps together.
+        on_progress: is told, in short lines, what is being done.
+
+    Raises:
+        DeploymentError: CloudFormation could not do it (the message has the failed resources' reasons), did not do it in time, or has the
+            stack in a state that a person has to get it out of.
+        PackagingError: what goes into the zips is not installed.
+    """
+    parameters = parameters or PlatformParameters()
+    deadline = time.monotonic() + timeout_seconds
+    stack = _stack(session, parameters.stack_name, deadline, on_progress)
+    assets = build_assets()
+
+    def without_code(state: StackState | None) -> Desired | None:
+        return None if state is not None and state.serves else _desired(parameters, None)
+
+    on_progress(f"stack {parameters.stack_name}")
+    change, state = stack.apply(without_code)
+    created = change is Change.CREATED
+    bucket = _existing(state, parameters.stack_name).outputs["ArtifactBucketName"]
+    uploaded = upload_assets(session.client("s3"), bucket, assets)
+    on_progress(f"{len(uploaded)} of {len(list(assets))} files uploaded to s3://{bucket}/code/")
+    change, state = stack.apply(lambda _: _desired(parameters, assets))
+    outputs = _existing(state, parameters.stack_name).outputs
+    return PlatformOutputs(
+        **{field.name: outputs[_template_name(field.name)] for field in fields(PlatformOutputs)[:-2]},
+        change=Change.CREATED if created else change,
+        uploaded_keys=tuple(uploaded),
+    )
+
+
+def refresh_inference(session: Any, platform: PlatformOutputs, inference_stack_name: str = "scones-inference") -> str | None:
+    """Brings code and settings of the platform to an inference stack that is there already, and leaves the model version as it is.
+
+    Has the deploying function decide once more what was decided for the version in production, which is also how an approval is repeated.
+    Returns the function's outcome ("updated", "unchanged", or "ignored" where the version is no longer Approved), or None when there is no
+    inference stack that serves.
+
+    Raises:
+        DeploymentError: the function failed; the message is its error.
+    """
+    state = Stack(session.client("cloudformation"), inference_stack_name, lambda: 0.0).describe()
+    if state is None or not state.serves:
+        return None
+    arn = ModelPackageArn.parse(state.parameters["ModelPackageArn"])
+    event = {
+        "id": f"refresh-{platform.deploy_function_name}",
+        "source": "scones.platform",
+        "detail-type": DETAIL_TYPE,
+        "account": arn.account,
+        "region": arn.region,
+        "time": state.parameters["DecidedAt"],
+        "detail": {"ModelPackageGroupName": arn.group, "ModelPackageArn": arn.arn, "ModelApprovalStatus": APPROVED},
+    }
+    client = session.client("lambda", config=Config(read_timeout=FUNCTION_TIMEOUT_SECONDS, retries={"total_max_attempts": 1}))
+    response = client.invoke(FunctionName=platform.deploy_function_name, Payload=json.dumps(event).encode())
+    answer = json.loads(response["Payload"].read())
+    if "FunctionError" in response:
+        raise DeploymentError(f"{answer.get('errorType', 'Error')}: {answer.get('errorMessage', answer)}")
+    return str(answer["outcome"])
+
+
+def _desired(parameters: PlatformParameters, assets: Assets | None) -> Desired:
+    code = {} if assets is None else _asset_parameters(assets)
+    return Desired(
+        {"TemplateBody": PLATFORM_TEMPLATE.read_text(encoding="utf-8")},
+        parameters.for_template() | code,
+        capabilities=CAPABILITIES,
+        tags={"project": parameters.project, "stage": parameters.stage},
+    )
+
+
+def _asset_parameters(assets: Assets) -> dict[str, str]:
+    named: dict[str, Asset] = {f"{_template_name(function)}CodeKey": assets.functions[function] for function in Function}
+    named |= {"WorkflowDefinitionKey": assets.workflow_definition, "InferenceTemplateKey": assets.inference_template}
+    return {name: asset.key for name, asset in named.items()}
+
+
+def _stack(session: Any, name: str, deadline: float, on_progress: Callable[[str], None]) -> Stack:
+    last_status = ""
+
+    def on_status(status: str) -> None:
+        nonlocal last_status
+        if status != last_status:
+            last_status = status
+            on_progress(f"stack {name}: {status}")
+
+    return Stack(session.client("cloudformation"), name, lambda: deadline - time.monotonic(), on_status=on_status)
+
+
+def _existing(state: StackState | None, name: str) -> StackState:
+    if state is None:
+        raise DeploymentError(f"The stack {name} was deleted while it was being deployed. Deploy again.")
+    return state
+
+
+def _template_name(field_name: str) -> str:
+    return "".join("MB" if part == "mb" else part.capitalize() for part in field_name.split("_"))

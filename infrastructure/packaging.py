@@ -1,0 +1,165 @@
+"""What the templates refer to, as files named by their digest: Lambda zips, the state machine's definition, the inference template.
+
+The same sources make the same bytes, and so the same keys: deploying twice uploads nothing and changes nothing.
+"""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+ROOT = Path(__file__).resolve().parent.parent
+PLATFORM_TEMPLATE = ROOT / "infrastructure" / "platform.yaml"
+INFERENCE_TEMPLATE = ROOT / "infrastructure" / "inference.yaml"
+WORKFLOW_DEFINITION = ROOT / "stepfunctions" / "classify.asl.json"
+
+# What AWS's Python runtime lacks. boto3 it has.
+VENDORED = ("aws-lambda-powertools", "jmespath", "typing_extensions")
+# Powertools' utilities bring 4 MB of which the Logger imports one file; `test_packaging` imports every handler from its zip alone.
+_UNUSED = (
+    "aws_lambda_powertools/event_handler/",
+    "aws_lambda_powertools/utilities/",
+    "aws_lambda_powertools/metrics/provider/datadog/",
+    "aws_lambda_powertools/logging/formatters/",
+)
+_USED_ALL_THE_SAME = ("aws_lambda_powertools/utilities/__init__.py", "aws_lambda_powertools/utilities/jmespath_utils/")
+# The earliest time that a zip can hold, for all entries: file times differ between clones.
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_UPLOAD_THREADS = 4
+
+
+class PackagingError(Exception):
+    """Indicates that something which belongs into a zip is not there."""
+
+
+class Function(StrEnum):
+    """The functions: folders in `lambdas/`."""
+
+    SERIALIZE_IMAGE_DATA = "serialize_image_data"
+    IMAGE_CLASSIFICATION = "image_classification"
+    FILTER_LOW_CONFIDENCE_INFERENCES = "filter_low_confidence_inferences"
+    DEPLOY_INFERENCE_WORKFLOW = "deploy_inference_workflow"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file for the artifact bucket. Its key holds its digest, so that a key's content never changes."""
+
+    key: str
+    data: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the bytes, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Assets:
+    """All that the two templates refer to."""
+
+    functions: Mapping[Function, Asset]
+    workflow_definition: Asset
+    inference_template: Asset
+
+    def __iter__(self) -> Iterator[Asset]:
+        yield from self.functions.values()
+        yield self.workflow_definition
+        yield self.inference_template
+
+
+def build_assets() -> Assets:
+    """Builds everything from the sources beside this package and the installed Powertools.
+
+    Raises:
+        PackagingError: Powertools or one of its dependencies is not installed.
+    """
+    vendored = _vendored_files()
+    functions = {function: _function_asset(function, vendored) for function in Function}
+    return Assets(
+        functions,
+        _digested("code/stepfunctions/classify", ".asl.json", WORKFLOW_DEFINITION.read_bytes()),
+        _digested("code/templates/inference", ".yaml", INFERENCE_TEMPLATE.read_bytes()),
+    )
+
+
+def upload_assets(s3_client: Any, bucket: str, assets: Assets) -> Sequence[str]:
+    """Uploads what the bucket does not have yet, in parallel. Returns the keys that were uploaded.
+
+    Raises:
+        botocore.exceptions.ClientError: S3 refused.
+    """
+    missing = [asset for asset in assets if not _exists(s3_client, bucket, asset.key)]
+    with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
+        list(pool.map(lambda asset: s3_client.put_object(Bucket=bucket, Key=asset.key, Body=asset.data), missing))
+    return [asset.key for asset in missing]
+
+
+def build_zip(files: Mapping[str, bytes]) -> bytes:
+    """Packs files, by their path in the archive, into a zip whose bytes depend on nothing else."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(files):
+            info = zipfile.ZipInfo(path, _ZIP_EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3
+            # Lambda runs as another user than the one that unpacks.
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[path])
+    return buffer.getvalue()
+
+
+def _function_asset(function: Function, vendored: Mapping[str, bytes]) -> Asset:
+    own = (
+        _sources(f"lambdas/{function}") | _sources("lambdas/common") | {"lambdas/__init__.py": (ROOT / "lambdas/__init__.py").read_bytes()}
+    )
+    return _digested(f"code/lambdas/{function}/", ".zip", build_zip({**vendored, **own}))
+
+
+def _sources(folder: str) -> dict[str, bytes]:
+    return {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def _vendored_files() -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for name in VENDORED:
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError as error:
+            raise PackagingError(
+                f"The package {name} goes into the Lambda functions' zips and is not installed: pip install {name}"
+            ) from error
+        for file in distribution.files or ():
+            if _is_vendored(file):
+                files[file.as_posix()] = Path(str(distribution.locate_file(file))).read_bytes()
+    return files
+
+
+def _is_vendored(file: PurePosixPath) -> bool:
+    path = file.as_posix()
+    if file.suffix != ".py" or ".." in file.parts:
+        return False
+    return path.startswith(_USED_ALL_THE_SAME) or not path.startswith(_UNUSED)
+
+
+def _digested(prefix: str, suffix: str, data: bytes) -> Asset:
+    digest = hashlib.sha256(data).hexdigest()
+    return Asset(f"{prefix}{'' if prefix.endswith('/') else '/'}{digest}{suffix}", data)
+
+
+def _exists(s3_client: Any, bucket: str, key: str) -> bool:
+    try:
+        s3_client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+            return False
+        raise
+    return True
