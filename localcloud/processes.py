@@ -94,9 +94,11 @@ class Supervisor:
     def adopt(self, pid: int) -> None:
         """Take charge of a process group that a child of ours started (a forked Lambda worker): it dies with localcloud as well. `disown` ends it."""
         with self._lock:
+            if self._stopped:
+                _kill_group(pid, signal.SIGKILL)
+                return
             self._adopted.add(pid)
-            if not self._stopped:
-                self._tell("+", pid)
+            self._tell("+", pid)
 
     def disown(self, pid: int) -> None:
         """Kill what is left of an adopted process group and forget it; its parent reaps it. Call once, before its number can be given to another."""
