@@ -23,7 +23,7 @@ from staging.errors import (
     UploadError,
 )
 from staging.sources import prepare
-from staging.upload import stage
+from staging.upload import stage, upload
 
 __all__ = [
     "ArchiveError",
@@ -42,4 +42,5 @@ __all__ = [
     "UploadError",
     "prepare",
     "stage",
+    "upload",
 ]

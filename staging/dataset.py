@@ -75,6 +75,10 @@ class IgnoredFile:
     source: str
     reason: str
 
+    def __str__(self) -> str:
+        """"path: reason"."""
+        return f"{self.source}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
