@@ -6,12 +6,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pipelines.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 STEPS_DIR = Path(__file__).resolve().parent.parent / "steps"
 _PREFIX = "code"
@@ -71,8 +68,8 @@ class CodeStore:
         self.bundles[bundle.digest] = bundle
         return f"s3://{self.bucket}/{_key(bundle.digest)}"
 
-    def upload(self, s3: S3Client) -> int:
-        """Put every file that is not there yet and return how many were; a key names its content, so what is there is right."""
+    def upload(self, s3: Any) -> int:
+        """Put, through a boto3 S3 client, every file that is not there yet and return how many were; a key names its content, so what is there is right."""
         uploaded = 0
         for digest, bundle in self.bundles.items():
             pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=_key(digest))

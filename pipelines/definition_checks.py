@@ -34,7 +34,9 @@ class _Api:
 
 # Cache keys: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-caching.html, "Caching by step type".
 _APIS: dict[str, _Api] = {
-    "Processing": _Api("CreateProcessingJob", "DescribeProcessingJob", "ProcessingJobName", ("AppSpecification", "Environment", "ProcessingInputs")),
+    "Processing": _Api(
+        "CreateProcessingJob", "DescribeProcessingJob", "ProcessingJobName", ("AppSpecification", "Environment", "ProcessingInputs")
+    ),
     "Training": _Api(
         "CreateTrainingJob",
         "DescribeTrainingJob",
@@ -47,7 +49,16 @@ _APIS: dict[str, _Api] = {
     "Endpoint": _Api("CreateEndpoint", "DescribeEndpoint"),
 }
 _EXECUTION_VARIABLES = frozenset(
-    {"StartDateTime", "CurrentDateTime", "PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn", "TrainingJobName", "ProcessingJobName"}
+    {
+        "StartDateTime",
+        "CurrentDateTime",
+        "PipelineName",
+        "PipelineArn",
+        "PipelineExecutionId",
+        "PipelineExecutionArn",
+        "TrainingJobName",
+        "ProcessingJobName",
+    }
 )
 _PARAMETER_SAMPLES: dict[str, object] = {"Integer": 1, "Float": 1.0, "Boolean": True}
 _PATH_TOKEN = re.compile(r"\.?(?P<name>[A-Za-z][A-Za-z0-9]*)|\['(?P<key>[^']+)'\]|\[(?P<index>\d+)\]")
@@ -119,7 +130,11 @@ class _Checker:
                 yield f"{where}: a pipeline variable was made into text: {text[:80]!r}"
         arguments = step.document.get("Arguments", {})
         found: list[str] = []
-        own = {name: value for name, value in arguments.items() if name not in ("IfSteps", "ElseSteps")} if step.type == "Condition" else arguments
+        own = (
+            {name: value for name, value in arguments.items() if name not in ("IfSteps", "ElseSteps")}
+            if step.type == "Condition"
+            else arguments
+        )
         resolved = self._resolve(own, step, found)
         for name in step.document.get("DependsOn", ()):
             step.needs.add(name)
@@ -147,7 +162,9 @@ class _Checker:
                     yield f"{name} holds {reference}, so the step could never be found in the cache"
 
     def _cycle_problems(self) -> Iterator[str]:
-        waiting = {step.name: {need for need in step.needs | ({step.parent} if step.parent else set()) if need in self.steps} for step in self.flat}
+        waiting = {
+            step.name: {need for need in step.needs | ({step.parent} if step.parent else set()) if need in self.steps} for step in self.flat
+        }
         while ready := [name for name, needs in waiting.items() if not needs & waiting.keys()]:
             for name in ready:
                 del waiting[name]
@@ -223,7 +240,9 @@ class _Checker:
             return
         name, file = match.groups()
         step.needs.add(name)
-        declared = {item["PropertyFileName"] for item in self.steps[name].document.get("PropertyFiles", ())} if name in self.steps else set()
+        declared = (
+            {item["PropertyFileName"] for item in self.steps[name].document.get("PropertyFiles", ())} if name in self.steps else set()
+        )
         if file not in declared:
             found.append(f"{reference} does not exist")
 

@@ -136,6 +136,7 @@ def preprocess_step(context: BuildContext) -> ProcessingStep:
         "--validation": f"{_OUTPUT}/validation",
         "--test": f"{_OUTPUT}/test",
         "--report": f"{_OUTPUT}/report",
+        **{f"--{name.replace('_', '-')}": _text(value) for name, value in data.model_dump(exclude={"input_uri"}).items()},
     }
     return _processing_step(
         context,
@@ -154,12 +155,18 @@ def train_step(context: BuildContext, preprocess: ProcessingStep) -> TrainingSte
     """Fine-tune the network and export the artifact that serves."""
     training = context.settings.training
     parameters = context.parameters
-    recipe = {name: _hyperparameter(value) for name, value in training.recipe.model_dump().items() if value is not None}
+    recipe = {name: _text(value) for name, value in training.recipe.model_dump().items() if value is not None}
     image = context.image("training", context.settings.images.training, training.instance_type)
-    hyperparameters: dict[str, str | PipelineVariable] = {**recipe, "epochs": parameters.epochs.to_string(), "seed": parameters.seed.to_string()}
+    hyperparameters: dict[str, str | PipelineVariable] = {
+        **recipe,
+        "epochs": parameters.epochs.to_string(),
+        "seed": parameters.seed.to_string(),
+    }
     # The part of the checkpoint's prefix that is known now; data, epochs and seed follow at run time. CheckpointConfig is part of the cache
     # key, so its prefix names what the training depends on (the Preprocess job stands for the data) and never the execution.
-    recipe_digest = CodeBundle({"recipe": json.dumps([recipe, image], sort_keys=True).encode(), "code": context.steps.digest.encode()}).digest
+    recipe_digest = CodeBundle(
+        {"recipe": json.dumps([recipe, image], sort_keys=True).encode(), "code": context.steps.digest.encode()}
+    ).digest
     checkpoints = Join(
         on="/",
         values=[
@@ -225,6 +232,8 @@ def evaluate_step(context: BuildContext, preprocess: ProcessingStep, train: Trai
             "--champion": f"{_INPUT}/champion",
             "--report": f"{_INPUT}/report",
             "--output": f"{_OUTPUT}/evaluation",
+            "--threshold": _text(settings.evaluation.confidence_threshold),
+            "--champion-tolerance": _text(settings.quality_gate.champion_tolerance),
         },
         inputs={
             "model": train.properties.ModelArtifacts.S3ModelArtifacts,
@@ -247,8 +256,8 @@ def _output_of(step: ProcessingStep, output: str) -> PipelineVariable:
     return uri
 
 
-def _hyperparameter(value: object) -> str:
-    """A hyperparameter as text, the way the SDK's driver reads it back (JSON, but strings bare)."""
+def _text(value: object) -> str:
+    """A setting as an argument or a hyperparameter: JSON, but strings bare, which is how the SDK's driver reads hyperparameters back."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -303,7 +312,11 @@ def _processing_input(name: str, uri: str | PipelineVariable) -> ProcessingInput
     return ProcessingInput(
         input_name=name,
         s3_input=ProcessingS3Input(
-            s3_uri=uri, local_path=f"{_INPUT}/{name}", s3_data_type="S3Prefix", s3_input_mode="File", s3_data_distribution_type="FullyReplicated"
+            s3_uri=uri,
+            local_path=f"{_INPUT}/{name}",
+            s3_data_type="S3Prefix",
+            s3_input_mode="File",
+            s3_data_distribution_type="FullyReplicated",
         ),
     )
 

@@ -14,7 +14,9 @@ from pipelines.release import EVALUATION_REPORT, quality_gate_step, register_ste
 from pipelines.settings import Settings
 
 
-def get_pipeline(settings: Settings, session: Any, *, platform: Platform, code: CodeStore, steps: CodeBundle, revision: str | None = None) -> Pipeline:
+def get_pipeline(
+    settings: Settings, session: Any, *, platform: Platform, code: CodeStore, steps: CodeBundle, revision: str | None = None
+) -> Pipeline:
     """Build the pipeline; pure: it reads nothing but its arguments and calls nothing.
 
     Args:
@@ -45,4 +47,3 @@ def get_pipeline(settings: Settings, session: Any, *, platform: Platform, code: 
         sagemaker_session=session,
         pipeline_experiment_config=None,
     )
-

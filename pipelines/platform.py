@@ -47,7 +47,9 @@ def resolve_platform(settings: Settings, boto_session: boto3.Session) -> Platfor
     outputs = _stack_outputs(settings.aws.platform_stack, settings.aws.region, boto_session) if open_names else {}
     missing = [name for name in open_names if name not in outputs]
     if missing:
-        raise PlatformError(f"stack {settings.aws.platform_stack} has no output {', '.join(missing)}; deploy infrastructure/platform.yaml again")
+        raise PlatformError(
+            f"stack {settings.aws.platform_stack} has no output {', '.join(missing)}; deploy infrastructure/platform.yaml again"
+        )
     values = {name: value if value is not None else outputs[name] for name, value in given.items()}
     return Platform(
         region=settings.aws.region,

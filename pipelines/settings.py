@@ -60,7 +60,9 @@ class AwsSettings(_Section):
     """The account's resources; what is null is read from the platform stack's outputs."""
 
     region: str = Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d$", description="AWS region everything runs in.", examples=["us-east-1"])
-    platform_stack: str = Field(min_length=1, description="CloudFormation stack whose outputs name the bucket, the roles and the model package group.")
+    platform_stack: str = Field(
+        min_length=1, description="CloudFormation stack whose outputs name the bucket, the roles and the model package group."
+    )
     bucket: str | None = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Artifact bucket.")
     pipeline_role_arn: RoleArn | None = Field(description="Role that the pipeline itself runs as.")
     job_role_arn: RoleArn | None = Field(description="Role of processing and training jobs.")
@@ -70,7 +72,9 @@ class AwsSettings(_Section):
 class ImageSettings(_Section):
     """Container images; what is null is AWS's PyTorch Deep Learning Container of the given version for the region and the instance type."""
 
-    framework_version: str = Field(pattern=r"^\d+\.\d+(\.\d+)?$", description="PyTorch version of the Deep Learning Containers.", examples=["2.6.0"])
+    framework_version: str = Field(
+        pattern=r"^\d+\.\d+(\.\d+)?$", description="PyTorch version of the Deep Learning Containers.", examples=["2.6.0"]
+    )
     python_version: str = Field(pattern=r"^py3\d+$", description="Python version of the Deep Learning Containers.", examples=["py312"])
     processing: str | None = Field(min_length=1, description="Image URI of the processing jobs.")
     training: str | None = Field(min_length=1, description="Image URI of the training job.")
@@ -120,7 +124,8 @@ class MlflowSettings(_Section):
     """Experiment tracking."""
 
     tracking_uri: str | None = Field(
-        min_length=1, description="MLflow tracking server that jobs log to; null switches tracking off. Part of the steps' cache key: keep it stable."
+        min_length=1,
+        description="MLflow tracking server that jobs log to; null switches tracking off. Part of the steps' cache key: keep it stable.",
     )
     experiment: str = Field(min_length=1, max_length=250, description="Name of the MLflow experiment.")
 
@@ -129,11 +134,15 @@ class DataSettings(_Section):
     """The staged images and how they are split and cleaned."""
 
     input_uri: S3Uri | None = Field(description="Default of the execution's InputDataUri: a staged, content-addressed prefix.")
-    validation_fraction: Fraction = Field(description="Share of the training images used for validation.")
-    test_fraction: Fraction = Field(description="Share of the images used for the test split, when the data does not bring its own.")
+    validation_fraction: Fraction = Field(description="Share of the images, given test images aside, used for validation.")
+    test_fraction: Fraction = Field(description="Share of the images used for test, when the data does not bring its own.")
+    seed: int = Field(ge=0, le=2**31 - 1, description="Seed of the split and the order.")
     min_image_side: int = Field(ge=1, le=4096, description="Images with a shorter side than this, in pixels, are quarantined.")
+    max_image_side: int = Field(ge=32, le=4096, description="Longer sides are shrunk to this many pixels.")
     max_bad_share: Fraction = Field(description="The run fails when more than this share of the images is quarantined.")
-    seed: int = Field(ge=0, le=2**31 - 1, description="Seed of the split.")
+    min_images_per_class: int = Field(ge=1, description="The run fails when fewer usable images of a class remain.")
+    near_duplicate_similarity: float = Field(ge=0, le=2, description="Likeness from which two images stay in one split; above 1: off.")
+    allow_conflicting_labels: bool = Field(description="Go on when the same image is in several classes.")
 
     @model_validator(mode="after")
     def _some_images_left_to_train_on(self) -> DataSettings:
@@ -145,7 +154,9 @@ class DataSettings(_Section):
 class RecipeSettings(_Section):
     """How the network is trained: a preset, and single values in place of the preset's. Each one given is a hyperparameter of the Train job."""
 
-    preset: Literal["standard", "quick"] = Field(description="Set of values to start from: the measured recipe, or a fast one for few easy images.")
+    preset: Literal["standard", "quick"] = Field(
+        description="Set of values to start from: the measured recipe, or a fast one for few easy images."
+    )
     backbone: Literal["efficientnet-lite0"] | None = Field(description="Pretrained network.")
     image_size: int | None = Field(ge=32, le=512, description="Side, in pixels, of the square that the network sees.")
     frozen_blocks: int | None = Field(ge=1, le=15, description="Stem and this many blocks keep their pretrained weights.")
@@ -153,14 +164,22 @@ class RecipeSettings(_Section):
     batch_size: int | None = Field(ge=1, le=4096, description="Images per step, over all processes.")
     learning_rate: float | None = Field(ge=1e-7, le=1, description="Peak learning rate of the blocks; the head's is twice that.")
     weight_decay: float | None = Field(ge=0, le=1, description="AdamW's decoupled weight decay.")
-    warmup: float | None = Field(ge=0, le=0.9, description="Share of the steps in which the learning rate rises; then it falls as a cosine.")
+    warmup: float | None = Field(
+        ge=0, le=0.9, description="Share of the steps in which the learning rate rises; then it falls as a cosine."
+    )
     label_smoothing: float | None = Field(ge=0, le=0.5, description="Share of the target spread over all classes.")
     mixup: float | None = Field(ge=0, le=10, description="Parameter of the Beta distribution that mixes pairs of images; 0 for none.")
     dropout: float | None = Field(ge=0, le=0.9, description="Share of pooled features left out in training.")
-    average_decay: float | None = Field(ge=0, le=0.99999, description="Decay of the moving average of the weights, which is the model kept.")
-    copies: int | None = Field(ge=1, le=64, description="Cached versions of each training image: original, mirror image, the rest augmented.")
+    average_decay: float | None = Field(
+        ge=0, le=0.99999, description="Decay of the moving average of the weights, which is the model kept."
+    )
+    copies: int | None = Field(
+        ge=1, le=64, description="Cached versions of each training image: original, mirror image, the rest augmented."
+    )
     cache_gigabytes: float | None = Field(ge=0.01, le=10_000, description="Most memory for cached features.")
-    full_fine_tuning: bool | None = Field(description="Train every block on freshly augmented images instead of cached features (for GPUs).")
+    full_fine_tuning: bool | None = Field(
+        description="Train every block on freshly augmented images instead of cached features (for GPUs)."
+    )
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> RecipeSettings:
@@ -196,7 +215,9 @@ class QualityGateSettings(_Section):
     """What a model must reach to be registered."""
 
     minimum_accuracy: Fraction = Field(description="Default of the execution's MinimumAccuracy parameter: test accuracy to reach.")
-    champion_tolerance: Fraction = Field(description="How much lower than the champion's (the newest approved model's) the accuracy may be.")
+    champion_tolerance: Fraction = Field(
+        description="How much lower than the champion's (the newest approved model's) the accuracy may be."
+    )
 
 
 class RegistrySettings(_Section):
@@ -336,7 +357,11 @@ def _file_layer(config_dir: Path, name: str) -> dict[str, tuple[object, Origin]]
         nearest = _nearest(name, stages, cutoff=0.5)
         allowed = f"the stages are {', '.join(stages)}" if stages else f"there is no stage file in {config_dir}"
         raise SettingsError(
-            f"configuration file {path} does not exist{_suggestion(nearest)}; {allowed}", key=str(path), value=name, allowed=allowed, nearest=nearest
+            f"configuration file {path} does not exist{_suggestion(nearest)}; {allowed}",
+            key=str(path),
+            value=name,
+            allowed=allowed,
+            nearest=nearest,
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
@@ -355,7 +380,9 @@ def _flatten(document: object, key: str, origin: Origin, layer: dict[str, tuple[
         return
     if not isinstance(document, dict):
         where = f"{key} (from {origin})" if key else f"{origin}"
-        raise SettingsError(f"{where} = {document!r} is not allowed; allowed: a mapping of settings", key=key or str(origin), value=document)
+        raise SettingsError(
+            f"{where} = {document!r} is not allowed; allowed: a mapping of settings", key=key or str(origin), value=document
+        )
     for name, value in document.items():
         _flatten(value, f"{key}.{name}" if key else str(name), origin, layer, sections)
 
@@ -387,7 +414,9 @@ def _override_layer(overrides: Iterable[str]) -> dict[str, tuple[object, Origin]
         key = key.strip()
         origin = Origin("override", f"--set {key}")
         if not separator:
-            raise SettingsError(f"--set {override}: write section.key=value, as in --set training.epochs=10", key=override, allowed="section.key=value")
+            raise SettingsError(
+                f"--set {override}: write section.key=value, as in --set training.epochs=10", key=override, allowed="section.key=value"
+            )
         key = _known(key, origin)
         layer[key] = (_from_text(key, text.strip(), origin), origin)
     return layer
@@ -408,8 +437,14 @@ def _known(key: str, origin: Origin) -> str:
     nearest = _nearest(key, keys)
     section = key.rpartition(".")[0]
     siblings = [leaf for leaf in keys if leaf.rpartition(".")[0] == section]
-    allowed = f"{section} has {', '.join(leaf.rpartition('.')[2] for leaf in siblings)}" if siblings else f"sections are {', '.join(_top_sections())}"
-    raise SettingsError(f"unknown setting {key} (from {origin}){_suggestion(nearest)}; {allowed}", key=key, allowed=allowed, nearest=nearest)
+    allowed = (
+        f"{section} has {', '.join(leaf.rpartition('.')[2] for leaf in siblings)}"
+        if siblings
+        else f"sections are {', '.join(_top_sections())}"
+    )
+    raise SettingsError(
+        f"unknown setting {key} (from {origin}){_suggestion(nearest)}; {allowed}", key=key, allowed=allowed, nearest=nearest
+    )
 
 
 def _top_sections() -> list[str]:
@@ -459,7 +494,8 @@ def _kinds(annotation: object) -> set[type]:
         return set().union(*(_kinds(argument) for argument in typing.get_args(annotation)))
     if origin is Literal:
         return {type(argument) for argument in typing.get_args(annotation)}
-    return {origin or annotation} if isinstance(origin or annotation, type) else set()
+    kind = origin or annotation
+    return {kind} if isinstance(kind, type) else set()
 
 
 def _validate(values: Mapping[str, object], origins: Mapping[str, Origin]) -> Settings:
@@ -481,12 +517,16 @@ def _settings_error(error: ValidationError, values: Mapping[str, object], origin
     problem = error.errors(include_url=False)[0]
     location = [str(part) for part in problem["loc"]]
     leaves = dict(_leaves(Settings))
-    key = next((candidate for size in range(len(location), 0, -1) if (candidate := ".".join(location[:size])) in leaves), ".".join(location))
+    key = next(
+        (candidate for size in range(len(location), 0, -1) if (candidate := ".".join(location[:size])) in leaves), ".".join(location)
+    )
     if problem["type"] == "missing" and key not in values:
         return SettingsError(f"setting {key} has no value; give it in config/default.yaml", key=key, allowed="a value")
     if key not in leaves:  # a rule between several settings of a section: its text says what is allowed
         allowed = str(problem.get("ctx", {}).get("error", problem["msg"]))
-        given = ", ".join(f"{name} = {value!r}" for name, value in values.items() if name.startswith(f"{key}.") and name.rpartition(".")[2] in allowed)
+        given = ", ".join(
+            f"{name} = {value!r}" for name, value in values.items() if name.startswith(f"{key}.") and name.rpartition(".")[2] in allowed
+        )
         return SettingsError(f"{key}: {given} is not allowed; allowed: {allowed}", key=key, allowed=allowed)
     value = values[key]
     allowed = _allowed(leaves[key])
@@ -502,7 +542,8 @@ def _settings_error(error: ValidationError, values: Mapping[str, object], origin
 
 
 def _schema(field: FieldInfo) -> dict[str, Any]:
-    return TypeAdapter(Annotated[field.annotation, field]).json_schema()
+    annotated: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotated).json_schema()
 
 
 def _options(field: FieldInfo) -> list[str]:

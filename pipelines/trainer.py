@@ -12,7 +12,7 @@ from sagemaker.train.model_trainer import ModelTrainer
 from pipelines.code_store import CodeBundle, CodeStore
 
 
-class ContentAddressedTrainer(ModelTrainer):
+class ContentAddressedTrainer(ModelTrainer):  # type: ignore[misc]  # the SDK has no type information
     """Puts local folders (the SDK's drivers) under prefixes named after their content.
 
     ModelTrainer uploads them while the definition is rendered, under a prefix that holds the time: every definition would then differ from

@@ -1,0 +1,151 @@
+"""Running the pipeline: check, stage code, find the champion, create or update, start, follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.champion import resolve_champion
+from pipelines.definition import PIPELINE_MODULE, RenderedDefinition, load_definition
+from pipelines.errors import RunError
+from pipelines.executions import ExecutionResult, StepProgress, describe_execution, follow_execution
+from pipelines.lint import check_sources
+from pipelines.platform import Platform, resolve_platform
+from pipelines.revision import source_revision
+from pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    import boto3
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Something that happens before the execution starts."""
+
+    phase: Literal["check", "definition", "code", "champion", "pipeline"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The execution exists."""
+
+    execution_arn: str
+    parameters: Mapping[str, str]
+
+
+RunEvent = Preparing | Started | StepProgress
+Upserted = Literal["created", "updated", "unchanged"]
+
+
+def run_pipeline(
+    settings: Settings,
+    boto_session: boto3.Session,
+    *,
+    input_data_uri: str | None = None,
+    wait: bool = True,
+    on_event: Callable[[RunEvent], None] = lambda event: None,
+    cache_dir: Path | None = None,
+    module_name: str = PIPELINE_MODULE,
+) -> ExecutionResult:
+    """Create or update the pipeline, start an execution and, unless told otherwise, follow it to its end.
+
+    Args:
+        settings: The project's settings.
+        boto_session: Session whose clients reach the account; AWS_ENDPOINT_URL is honoured as by every boto3 client.
+        input_data_uri: Staged images (overrides the settings' ``data.input_uri``).
+        wait: Follow the execution until it has ended; otherwise return once it has started.
+        on_event: Told about each phase, the start, and each step's change of status.
+        cache_dir: Folder for rendered definitions; saves importing the SageMaker SDK when nothing changed.
+        module_name: Module with the ``get_pipeline`` to run.
+
+    Returns:
+        The execution: at its end, with the evaluation's figures and the registered version.
+
+    Raises:
+        PipelinesError: Nothing was started, and the message says why.
+    """
+    on_event(Preparing("check", "Checking the pipeline's source"))
+    check_sources()
+    platform = resolve_platform(settings, boto_session)
+    data_uri = _existing_data(input_data_uri or settings.data.input_uri, platform, boto_session)
+    on_event(Preparing("definition", "Rendering the definition"))
+    definition = load_definition(settings, platform, boto_session, revision=source_revision(), cache_dir=cache_dir, module_name=module_name)
+    s3 = boto_session.client("s3", region_name=platform.region)
+    uploaded = definition.code.upload(s3)
+    on_event(Preparing("code", f"Staged {uploaded} files of code" if uploaded else "The code is staged already"))
+    champion = resolve_champion(platform, boto_session)
+    on_event(
+        Preparing("champion", "No model has been approved yet" if champion == platform.no_champion_uri else f"The champion is {champion}")
+    )
+    outcome = upsert_pipeline(settings, platform, boto_session, definition)
+    on_event(Preparing("pipeline", f"Pipeline {settings.pipeline.name} {outcome}"))
+    arn = start_execution(settings, platform, boto_session, {"InputDataUri": data_uri, "ChampionModelUri": champion}, on_event)
+    if wait:
+        for step in follow_execution(boto_session, arn):
+            on_event(step)
+    return describe_execution(boto_session, arn)
+
+
+def upsert_pipeline(settings: Settings, platform: Platform, boto_session: boto3.Session, definition: RenderedDefinition) -> Upserted:
+    """Create the pipeline, or update it when its definition, role, description or parallelism differ."""
+    from botocore.exceptions import ClientError
+
+    client = boto_session.client("sagemaker", region_name=platform.region)
+    wanted: dict[str, Any] = {
+        "PipelineDefinition": definition.text,
+        "PipelineDescription": settings.pipeline.description,
+        "RoleArn": platform.pipeline_role_arn,
+        "ParallelismConfiguration": {"MaxParallelExecutionSteps": settings.pipeline.max_parallel_steps},
+    }
+    try:
+        current = client.describe_pipeline(PipelineName=settings.pipeline.name)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in ("ResourceNotFound", "ValidationException"):
+            raise
+        tags = [{"Key": tag.key, "Value": tag.value} for tag in settings.project.tags]
+        client.create_pipeline(PipelineName=settings.pipeline.name, PipelineDisplayName=settings.pipeline.name, Tags=tags, **wanted)
+        return "created"
+    if all(current.get(name) == value for name, value in wanted.items()):
+        return "unchanged"
+    client.update_pipeline(PipelineName=settings.pipeline.name, **wanted)
+    return "updated"
+
+
+def start_execution(
+    settings: Settings,
+    platform: Platform,
+    boto_session: boto3.Session,
+    parameters: Mapping[str, str],
+    on_event: Callable[[RunEvent], None] = lambda event: None,
+) -> str:
+    """Start an execution with the given values for parameters and return its ARN."""
+    client = boto_session.client("sagemaker", region_name=platform.region)
+    response = client.start_pipeline_execution(
+        PipelineName=settings.pipeline.name,
+        PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],
+    )
+    arn = str(response["PipelineExecutionArn"])
+    on_event(Started(arn, dict(parameters)))
+    return arn
+
+
+def _existing_data(uri: str | None, platform: Platform, boto_session: boto3.Session) -> str:
+    """The URI of staged images, with a slash at its end, once it is known that there are some."""
+    from botocore.exceptions import ClientError
+
+    if uri is None:
+        raise RunError(
+            "there are no images to train on; stage some (scones stage FOLDER) or name a staged prefix with --set data.input_uri=s3://..."
+        )
+    uri = uri if uri.endswith("/") else f"{uri}/"
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    try:
+        boto_session.client("s3", region_name=platform.region).head_object(Bucket=bucket, Key=f"{prefix}manifest.json")
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code")
+        reason = "there is no manifest.json" if code in ("404", "NoSuchKey", "NotFound") else f"S3 says {code}"
+        raise RunError(f"no staged images at {uri}: {reason}; stage some first (scones stage FOLDER)") from None
+    return uri
