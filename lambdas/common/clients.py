@@ -9,6 +9,11 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ConnectionError as ConnectFailedError
+from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
+
+# All by which botocore says that there was no answer, or not a whole one.
+NO_ANSWER = (ConnectFailedError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 
 CONNECT_TIMEOUT_SECONDS = 2
 S3_READ_TIMEOUT_SECONDS = 6

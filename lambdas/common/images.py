@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote_plus
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    IncompleteReadError,
-    ParamValidationError,
-    ResponseStreamingError,
-)
+from botocore.exceptions import ClientError, ParamValidationError
 
+from lambdas.common.clients import NO_ANSWER
 from lambdas.common.errors import (
     EmptyImageError,
     ImageAccessDeniedError,
@@ -140,8 +134,8 @@ def _read(client: Any, address: ImageAddress, max_bytes: int) -> bytes:
         raise InvalidInputError(f"{address} is not an address in S3: {error}") from error
     except ClientError as error:
         _raise_for_client_error(error, address)
-    except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
-        raise ImageStoreUnavailableError(f"S3 did not deliver {address}: {_first_line(error)}") from error
+    except NO_ANSWER as error:
+        raise ImageStoreUnavailableError(f"S3 did not deliver {address}: {error}") from error
 
 
 def _raise_for_client_error(error: ClientError, address: ImageAddress) -> NoReturn:
@@ -211,7 +205,3 @@ def _mapping(value: object) -> Mapping[Any, Any]:
 
 def _kind(value: object) -> str:
     return "nothing" if value is None else "an empty text" if value == "" else f"{type(value).__name__} {value!r:.80}"
-
-
-def _first_line(error: BotoCoreError) -> str:
-    return str(error).partition("\n")[0]

@@ -7,7 +7,7 @@ import os
 from typing import Any, NoReturn
 
 from aws_lambda_powertools.logging import Logger
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 
 from lambdas.common import clients
 from lambdas.common.envelope import envelope, int_from_environment, parse_probabilities, unwrap
@@ -76,8 +76,8 @@ def classify(client: Any, endpoint_name: str, data: bytes, content_type: str) ->
         answer = response["Body"].read()
     except ClientError as error:
         _raise_for_client_error(error, endpoint_name)
-    except HTTPClientError as error:
-        raise EndpointUnavailableError(f"The endpoint '{endpoint_name}' did not answer: {str(error).partition(chr(10))[0]}") from error
+    except clients.NO_ANSWER as error:
+        raise EndpointUnavailableError(f"The endpoint '{endpoint_name}' did not answer: {error}") from error
     return parse_answer(answer)
 
 
