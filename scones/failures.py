@@ -28,9 +28,10 @@ def _ours(error: Exception) -> SconesError | None:
     if staging_error is not None and isinstance(error, staging_error):
         message, hint = str(error).partition("\n")[::2]
         return SconesError(message, hint or None, ExitCode.USAGE)
-    infrastructure_error = _loaded("infrastructure.errors", "InfrastructureError")
-    if infrastructure_error is not None and isinstance(error, infrastructure_error):
-        return SconesError(str(error))
+    for module, name in (("lambdas.deploy_inference_workflow.errors", "DeploymentError"), ("infrastructure.packaging", "PackagingError")):
+        kind = _loaded(module, name)
+        if kind is not None and isinstance(error, kind):
+            return SconesError(str(error))
     return None
 
 

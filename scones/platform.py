@@ -1,4 +1,4 @@
-"""The platform stack: made on localcloud when it is missing or its files changed, required on AWS."""
+"""The platform stack: made and kept up to date on localcloud, required on AWS."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ if TYPE_CHECKING:
 def ensure_platform(context: Context, settings: Settings) -> Platform:
     """Return the account's bucket, roles and registry group.
 
-    On localcloud the stack is deployed first (nothing happens when it is up to date). On AWS nothing is created behind a person's back.
+    On localcloud the stack is deployed first; nothing happens when it is up to date. On AWS nothing is created behind a person's back.
 
     Raises:
-        SconesError: On AWS: there is no platform stack.
+        DeploymentError: The stack could not be deployed; the message has the failed resource's reason.
+        PlatformError: On AWS: there is no platform stack.
     """
-    from infrastructure.deploy import deploy_platform
     from pipelines.platform import resolve_platform
 
     target = context.target
     if target.kind == "localcloud":
-        deploy_platform(target.session, settings)
+        from infrastructure.deploy import PlatformParameters, deploy_platform
+
+        parameters = PlatformParameters(
+            project=settings.project.name,
+            stage=settings.stage,
+            model_package_group_name=settings.registry.model_package_group or settings.pipeline.name,
+            confidence_threshold=settings.evaluation.confidence_threshold,
+        )
+        deploy_platform(target.session, parameters)
     return resolve_platform(settings, target.session)

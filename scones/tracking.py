@@ -21,6 +21,10 @@ class LocalStore:
         """Return the URI that MLflow takes (MLFLOW_TRACKING_URI)."""
         return f"sqlite:///{self.database}"
 
+    def prepare(self) -> None:
+        """Make the folder that the database will lie in."""
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+
 
 def local_store(state_dir: Path) -> LocalStore:
     """Return the local store below a state folder; nothing is created."""

@@ -1,0 +1,74 @@
+"""``scones logs``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from scones import log_streams
+from scones.errors import ExitCode, SconesError
+from scones.log_streams import LogLine, LogSource
+from scones.options import Context, command_options, settings_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.settings import Settings
+
+
+@click.command()
+@click.argument("name")
+@click.option("--execution", help="Pipeline execution whose step is meant (default: the newest).")
+@click.option("--last", type=click.IntRange(min=1), help="Show only this many lines.")
+@settings_options
+@command_options()
+def logs(context: Context, name: str, execution: str | None, last: int | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Show the logs of NAME: a step (Train), a function (image-classification) or an endpoint (scones-production)."""
+    from scones.settings import load
+
+    settings = load(stage, overrides).settings
+    source = _find(context, settings, name, execution)
+    lines = log_streams.read(context.target, source, last)
+    document = {"log_group": source.group, "stream_prefix": source.stream_prefix, "lines": [_document(line) for line in lines]}
+
+    def human(console: Console) -> None:
+        if not lines:
+            console.print(f"{source.group}/{source.stream_prefix} has no lines yet")
+        for line in lines:
+            console.print(line.message.rstrip("\n"), markup=False)
+
+    context.output.result(document, human)
+
+
+def _document(line: LogLine) -> dict[str, object]:
+    return {"timestamp": line.timestamp, "stream": line.stream, "message": line.message}
+
+
+def _find(context: Context, settings: Settings, name: str, execution: str | None) -> LogSource:
+    from scones.executions import Executions
+
+    executions = Executions(context.target, settings)
+    found = executions.find(execution) if execution else executions.newest()
+    steps = {} if found is None else {step.name: step for step in found.steps}
+    if name in steps:
+        job = steps[name].resource_arn
+        source = None if job is None else log_streams.of_job(job)
+        if source is None:
+            raise SconesError(f"The step {name} ran no job, so it has no log", "Steps with logs: Preprocess, Train, Evaluate", ExitCode.USAGE)
+        return source
+    functions = _names(context, "lambda", "list_functions", "Functions", "FunctionName")
+    endpoints = _names(context, "sagemaker", "list_endpoints", "Endpoints", "EndpointName")
+    prefix = f"{settings.project.name}-"
+    for function in functions:
+        if name in (function, function.removeprefix(prefix)):
+            return log_streams.of_function(function)
+    if name in endpoints:
+        return log_streams.of_endpoint(name)
+    there = ", ".join([*steps, *(function.removeprefix(prefix) for function in functions), *endpoints])
+    raise SconesError(f"Nothing here is called '{name}'", f"There are: {there}" if there else "Nothing has run yet: scones run", ExitCode.USAGE)
+
+
+def _names(context: Context, service: str, operation: str, result: str, name: str) -> list[str]:
+    pages = context.target.client(service).get_paginator(operation).paginate()
+    return [item[name] for page in pages for item in page[result]]

@@ -1,0 +1,59 @@
+"""Running the pipeline with progress, for `scones run` and the demo."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from scones.errors import ExitCode, SconesError
+from scones.following import Follower
+from scones.settings import load
+from scones.staged import stage_source
+from scones.tracking import local_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.executions import ExecutionResult
+    from pipelines.settings import Settings
+    from scones.options import Context
+
+
+def load_settings(context: Context, stage: str | None, overrides: Sequence[str]) -> Settings:
+    """Load the settings of a run; on localcloud experiments go to the local store unless something else is set."""
+    if not context.aws and not os.environ.get("MLFLOW_TRACKING_URI"):
+        store = local_store(context.state_dir)
+        store.prepare()
+        os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri
+    return load(stage, overrides).settings
+
+
+def run(context: Context, settings: Settings, source: str | None, *, wait: bool = True) -> ExecutionResult:
+    """Stage *source* (unless it is an S3 URI of staged images, or None: the settings' ``data.input_uri``), then run the pipeline.
+
+    Raises:
+        SconesError: Interrupted while waiting; the message says how to follow or stop the execution, which goes on.
+    """
+    from pipelines.run import run_pipeline
+    from scones.platform import ensure_platform
+
+    if source is None or source.startswith("s3://"):
+        uri = source
+        ensure_platform(context, settings)
+    else:
+        uri = stage_source(context, settings, source).uri
+    with Follower() as follower:
+        try:
+            return run_pipeline(
+                settings,
+                context.target.session,
+                input_data_uri=uri,
+                wait=wait,
+                on_event=follower.on_event,
+                cache_dir=context.state_dir / "definitions",
+            )
+        except KeyboardInterrupt:
+            if follower.execution_arn is None:
+                raise
+            name = follower.execution_arn.rpartition("/")[2]
+            raise SconesError("Interrupted; the execution goes on", f"Follow it: scones status {name}", ExitCode.INTERRUPTED) from None
