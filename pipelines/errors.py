@@ -18,7 +18,7 @@ class SettingsError(PipelinesError):
     """
 
     def __init__(self, message: str, *, key: str, value: object = None, allowed: str = "", nearest: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(" ".join(message.split()))  # whatever was given, the message stays one line
         self.key = key
         self.value = value
         self.allowed = allowed

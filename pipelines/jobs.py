@@ -136,7 +136,9 @@ def preprocess_step(context: BuildContext) -> ProcessingStep:
         "--validation": f"{_OUTPUT}/validation",
         "--test": f"{_OUTPUT}/test",
         "--report": f"{_OUTPUT}/report",
-        **{f"--{name.replace('_', '-')}": _text(value) for name, value in data.model_dump(exclude={"input_uri"}).items()},
+        **{
+            f"--{name.replace('_', '-')}": _text(value) for name, value in data.model_dump(exclude={"input_uri"}, exclude_none=True).items()
+        },
     }
     return _processing_step(
         context,
@@ -155,7 +157,7 @@ def train_step(context: BuildContext, preprocess: ProcessingStep) -> TrainingSte
     """Fine-tune the network and export the artifact that serves."""
     training = context.settings.training
     parameters = context.parameters
-    recipe = {name: _text(value) for name, value in training.recipe.model_dump().items() if value is not None}
+    recipe = {name: _text(value) for name, value in training.recipe.model_dump(exclude_none=True).items()}
     image = context.image("training", context.settings.images.training, training.instance_type)
     hyperparameters: dict[str, str | PipelineVariable] = {
         **recipe,

@@ -141,7 +141,9 @@ class DataSettings(_Section):
     max_image_side: int = Field(ge=32, le=4096, description="Longer sides are shrunk to this many pixels.")
     max_bad_share: Fraction = Field(description="The run fails when more than this share of the images is quarantined.")
     min_images_per_class: int = Field(ge=1, description="The run fails when fewer usable images of a class remain.")
-    near_duplicate_similarity: float = Field(ge=0, le=2, description="Likeness from which two images stay in one split; above 1: off.")
+    near_duplicate_similarity: float | None = Field(
+        ge=0, le=2, description="Likeness from which two images stay in one split; above 1: off; null: the measured one."
+    )
     allow_conflicting_labels: bool = Field(description="Go on when the same image is in several classes.")
 
     @model_validator(mode="after")
