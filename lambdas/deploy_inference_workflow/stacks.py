@@ -25,7 +25,7 @@ _SUCCEEDED = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 # Stacks whose creation failed: nothing in them ever served, and CloudFormation can only delete them.
 _DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"})
 _NO_CHANGE = "No updates are to be performed"
-_BUSY = re.compile(r"is in \w+_IN_PROGRESS state and can not be updated|is in [\w]*CLEANUP_IN_PROGRESS", re.IGNORECASE)
+_BUSY = r"is in \w+_IN_PROGRESS state and can not be updated"
 _CONSEQUENCE = re.compile(r"cancelled|following resource\(s\) failed", re.IGNORECASE)
 _MAX_REASONS = 5
 
@@ -95,7 +95,8 @@ class Stack:
 
     def describe(self) -> StackState | None:
         """Reads the stack as it is now; None when there is none."""
-        return self._describe(self.name)
+        state = self._describe(self.name)
+        return None if state is None or state.status == "DELETE_COMPLETE" else state
 
     def _describe(self, name_or_id: str) -> StackState | None:
         try:
@@ -212,6 +213,6 @@ class Stack:
         return "; ".join(list(dict.fromkeys(reversed(reasons)))[:_MAX_REASONS]) or "CloudFormation gives no reason; see the stack's events"
 
 
-def _is_validation_error(error: ClientError, text: str | re.Pattern[str]) -> bool:
+def _is_validation_error(error: ClientError, text: str) -> bool:
     details = error.response["Error"]
     return details["Code"] == "ValidationError" and re.search(text, details.get("Message", "")) is not None
