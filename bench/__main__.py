@@ -61,7 +61,9 @@ def _print(figures: list[Figure]) -> None:
     for heading in ("figure", "measured", "target", ""):
         table.add_column(heading)
     for figure in figures:
-        table.add_row(figure.name, f"{figure.value:.3g} {figure.unit}", f"{figure.target} {figure.unit}", "ok" if figure.reached else "missed")
+        table.add_row(
+            figure.name, f"{figure.value:.3g} {figure.unit}", f"{figure.target} {figure.unit}", "ok" if figure.reached else "missed"
+        )
     Console(width=140).print(table)
 
 

@@ -43,7 +43,9 @@ class Executions:
     def _arns(self, limit: int) -> list[str]:
         sagemaker = self._session.client("sagemaker")
         try:
-            page = sagemaker.list_pipeline_executions(PipelineName=self._pipeline, SortBy="CreationTime", SortOrder="Descending", MaxResults=limit)
+            page = sagemaker.list_pipeline_executions(
+                PipelineName=self._pipeline, SortBy="CreationTime", SortOrder="Descending", MaxResults=limit
+            )
         except sagemaker.exceptions.ResourceNotFound:
             return []
         return [summary["PipelineExecutionArn"] for summary in page["PipelineExecutionSummaries"]]

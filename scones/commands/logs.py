@@ -55,7 +55,9 @@ def _find(context: Context, settings: Settings, name: str, execution: str | None
         job = steps[name].resource_arn
         source = None if job is None else log_streams.of_job(job)
         if source is None:
-            raise SconesError(f"The step {name} ran no job, so it has no log", "Steps with logs: Preprocess, Train, Evaluate", ExitCode.USAGE)
+            raise SconesError(
+                f"The step {name} ran no job, so it has no log", "Steps with logs: Preprocess, Train, Evaluate", ExitCode.USAGE
+            )
         return source
     functions = _names(context, "lambda", "list_functions", "Functions", "FunctionName")
     endpoints = _names(context, "sagemaker", "list_endpoints", "Endpoints", "EndpointName")
@@ -66,7 +68,9 @@ def _find(context: Context, settings: Settings, name: str, execution: str | None
     if name in endpoints:
         return log_streams.of_endpoint(name)
     there = ", ".join([*steps, *(function.removeprefix(prefix) for function in functions), *endpoints])
-    raise SconesError(f"Nothing here is called '{name}'", f"There are: {there}" if there else "Nothing has run yet: scones run", ExitCode.USAGE)
+    raise SconesError(
+        f"Nothing here is called '{name}'", f"There are: {there}" if there else "Nothing has run yet: scones run", ExitCode.USAGE
+    )
 
 
 def _names(context: Context, service: str, operation: str, result: str, name: str) -> list[str]:

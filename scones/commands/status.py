@@ -64,7 +64,9 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
             for line in tail:
                 console.print(f"  {line}", markup=False)
         for endpoint in endpoints:
-            console.print(f"endpoint  {endpoint.endpoint}: {endpoint.status}{f' ({endpoint.failure_reason})' if endpoint.failure_reason else ''}")
+            console.print(
+                f"endpoint  {endpoint.endpoint}: {endpoint.status}{f' ({endpoint.failure_reason})' if endpoint.failure_reason else ''}"
+            )
         if deployment is not None:
             console.print(f"deployed  {deployment['model_package_arn'] or 'nothing'} (stack {deployment['stack']}: {deployment['status']})")
             if deployment["reason"]:

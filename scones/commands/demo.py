@@ -1,0 +1,104 @@
+"""``scones demo``: the whole loop, as a person would go through it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scones.options import Context, command_options, settings_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: The sample is small and drawn: the quick recipe is enough for it, and a newcomer waits.
+SAMPLE_OVERRIDES = ("training.recipe.preset=quick", "training.epochs=4")
+
+
+@click.command()
+@click.option(
+    "--data",
+    default="sample",
+    show_default=True,
+    metavar="SOURCE",
+    help="Images to train on: sample, cifar100, or a folder of class folders.",
+)
+@settings_options
+@command_options()
+def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Run the whole loop: stage images, run the pipeline, approve the model as a person would, classify two photos.
+
+    Leaves localcloud running; `scones down` ends it. A second run takes every step from the cache that may be taken.
+    """
+    from scones import running
+    from scones.deployment import wait_for_production
+    from scones.errors import SconesError
+    from scones.examples import choose_examples
+    from scones.executions import document
+    from scones.registry import Registry
+    from scones.report import write_report
+    from scones.tracking import local_store
+    from scones.workflow import Workflow
+
+    say = context.output.note
+    began = time.monotonic()
+    settings = running.load_settings(context, stage, (*(SAMPLE_OVERRIDES if data == "sample" else ()), *overrides))
+    say(f"1. Platform and images ({data}), then the pipeline, on {context.target}")
+    execution = running.run(context, settings, data)
+    report = write_report(context.target, execution, context.state_dir / "reports" / execution.execution_arn.rpartition("/")[2])
+    if execution.status != "Succeeded" or execution.model_package_arn is None or execution.evaluation_uri is None:
+        failed = execution.failed_step
+        raise SconesError(
+            f"The pipeline ended {execution.status}: {failed.name + ': ' + str(failed.failure_reason) if failed else execution.failure_reason}",
+            f"Report: {report.page}. " + (f"The log: scones logs {failed.name}" if failed else "More: scones status"),
+        )
+
+    say("2. A person approves the model; the event deploys it to production")
+    registry = Registry(context.target, settings)
+    approved_at = time.monotonic()
+    registry.decide(registry.find(execution.model_package_arn), "Approved", "Approved by the demo")
+    outputs = wait_for_production(
+        context.target, settings, execution.model_package_arn, lambda status: say(f"  stack {settings.project.name}-inference: {status}")
+    )
+
+    say("3. Two test photos through the production workflow")
+    examples = choose_examples(context.target, execution, settings.evaluation.confidence_threshold)
+    bucket = execution.evaluation_uri.removeprefix("s3://").partition("/")[0]
+    workflow = Workflow(context.target, outputs["StateMachineArn"], bucket)
+    photos = [(example, classification) for example in examples for classification in workflow.classify([example.uri], example.threshold)]
+    deployed_in = time.monotonic() - approved_at
+
+    result: dict[str, Any] = {
+        **document(execution),
+        "target": str(context.target),
+        "photos": [{**classification.document(), "label": example.label, "source": example.source} for example, classification in photos],
+        "production": outputs,
+        "seconds": round(time.monotonic() - began, 1),
+        "seconds_from_approval_to_classification": round(deployed_in, 1),
+        "report": report.page,
+        "mlflow": local_store(context.state_dir).tracking_uri,
+    }
+
+    def human(console: Console) -> None:
+        from scones.views import print_execution
+
+        console.rule("summary")
+        print_execution(console, execution)
+        console.print(f"\nproduction {outputs['EndpointName']}, {deployed_in:.1f} s from approval to the second photo")
+        for example, classification in photos:
+            found = classification.result or {"decision": classification.error, "predicted_label": classification.cause, "confidence": 0.0}
+            note = f" (threshold raised to {example.threshold})" if example.threshold is not None else ""
+            console.print(
+                f"  {example.source}: {found['decision']} as {found['predicted_label']}, confidence {found['confidence']:.3f}{note}; it is a {example.label}"
+            )
+        console.print(f"\nreport     {report.page}", soft_wrap=True)
+        console.print(f"pictures   {report.folder}", soft_wrap=True)
+        console.print("MLflow     scones mlflow")
+        console.print(f"AWS API    export AWS_ENDPOINT_URL={context.target.endpoint_url}")
+        console.print(f"next       scones status, scones classify PHOTO..., scones down ({time.monotonic() - began:.0f} s in all)")
+
+    context.output.result(result, human)
+    wrong = [classification for _, classification in photos if classification.result is None]
+    if wrong:
+        raise SconesError(f"A photo could not be classified: {wrong[0].error}: {wrong[0].cause}")
