@@ -31,7 +31,6 @@ STEM_CHANNELS = 32
 _BATCH_NORM_EPSILON = 1e-3
 # Of each stage: blocks, kernel, stride of its first block, expansion, output channels (table 1 of the paper; Lite0 = width and depth 1.0).
 _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
-# Class scores (indices 0, 500, 999) of the whole ImageNet network for the known-answer image: see `verify_weights`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +119,28 @@ class Backbone(nn.Module):
         return features
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Byte values (any dtype, 0..255) to the floats the weights were trained on."""
-    return (images.float() - MEAN) / SCALE
+class Normalise(nn.Module):
+    """Values 0..255 of any dtype to the floats the weights were trained on."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape is kept."""
+        return (images.float() - MEAN) / SCALE
+
+
+def resampling_matrix(length: int, size: int) -> Tensor:
+    """The matrix [size, length] that resamples a line of pixels as Pillow's BICUBIC does (`graph.py` has the formula and its source)."""
+    ratio = length / size
+    centres = (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) * ratio - 0.5
+    x = ((torch.arange(length, dtype=torch.float64)[None] - centres) / max(ratio, 1.0)).abs().clamp_max(2.0)
+    weights = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Byte images [N, height, width, 3] to floats 0..255 [N, 3, size, size]: what the exported graph does to its input."""
+    planes = images.permute(0, 3, 1, 2).float()
+    rows, columns = resampling_matrix(images.shape[1], size), resampling_matrix(images.shape[2], size)
+    return (rows.to(planes.device) @ planes @ columns.T.to(planes.device)).clamp(0, 255)
 
 
 def load_backbone(blocks: int) -> Backbone:
