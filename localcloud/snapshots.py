@@ -17,6 +17,7 @@ import pickle
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,12 @@ class Snapshots:
             # Never spend more than about a fifth of the time on saving.
             with self._wake:
                 self._wake.wait_for(lambda: self._stopping, 4 * (time.monotonic() - began))
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Take no snapshot meanwhile: of what is written inside, after kill -9, either everything is there or nothing."""
+        with self._write_lock:
+            yield
 
     def flush(self, everything: bool = False) -> None:
         """Save every changed service now; returns when it is on disk."""
