@@ -1,0 +1,435 @@
+"""Running the pipeline: what is refused before anything starts, upsert, the champion, and executions as typed progress."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from pipelines import cli, executions
+from pipelines.champion import resolve_champion
+from pipelines.code_store import CodeStore
+from pipelines.definition import RenderedDefinition
+from pipelines.errors import PlatformError, RunError
+from pipelines.executions import EvaluationMetrics, describe_execution, follow_execution
+from pipelines.platform import Platform, resolve_platform
+from pipelines.revision import source_revision
+from pipelines.run import Preparing, run_pipeline, start_execution, upsert_pipeline
+from pipelines.settings import Settings, load_settings
+
+BUCKET = "scones-dev-123456789012-us-east-1"
+GROUP = "scones-vehicle-classifier"
+ROLE = "arn:aws:iam::123456789012:role/role"
+PLATFORM = Platform("us-east-1", BUCKET, ROLE, ROLE, ROLE, GROUP)
+EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/scones-vehicle-classifier/execution/abcdefghijkl"
+EARLIER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/scones-vehicle-classifier/execution/earlier00000"
+DEFINITION = json.dumps({"Version": "2020-12-01", "Parameters": [], "Steps": []})
+START = datetime(2026, 1, 1, tzinfo=UTC)
+REPORT = {
+    "scones": {
+        "accuracy": 0.97,
+        "confidence_interval": [0.95, 0.99],
+        "test_images": 200,
+        "threshold": 0.93,
+        "coverage_at_threshold": 0.9,
+        "accuracy_at_threshold": 0.985,
+        "expected_calibration_error": 0.02,
+        "latency_ms": {"p50": 1.5, "p99": 3.0},
+        "accuracy_floor_from_champion": 0.95,
+        "champion": {"model_data": "s3://bucket/model.tar.gz", "accuracy": 0.96},
+    }
+}
+
+
+def settings(*overrides: str) -> Settings:
+    return load_settings("dev", overrides, {}).settings
+
+
+@pytest.fixture
+def account() -> Iterator[boto3.Session]:
+    """An account with the artifact bucket and the model package group."""
+    with mock_aws():
+        session = boto3.Session(region_name="us-east-1")
+        session.client("s3").create_bucket(Bucket=BUCKET)
+        session.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)
+        yield session
+
+
+class StubbedSession:
+    """A boto3 session whose SageMaker client answers what a test says, in order, checked against botocore's model of the API."""
+
+    def __init__(self) -> None:
+        self._session = boto3.Session(region_name="us-east-1")
+        self.sagemaker = self._session.client("sagemaker")
+        self.stub = Stubber(self.sagemaker)
+        self.stub.activate()
+
+    def client(self, service: str, **_: Any) -> Any:
+        return self.sagemaker if service == "sagemaker" else self._session.client(service)
+
+    def executing(self, status: str, **more: Any) -> None:
+        response = {"PipelineExecutionArn": EXECUTION, "PipelineExecutionStatus": status, **more}
+        self.stub.add_response("describe_pipeline_execution", response, {"PipelineExecutionArn": EXECUTION})
+
+    def steps(self, *steps: dict[str, Any], token: str | None = None, next_token: str | None = None, arn: str = EXECUTION) -> None:
+        request = {"PipelineExecutionArn": arn, "SortOrder": "Ascending", **({"NextToken": token} if token else {})}
+        response = {"PipelineExecutionSteps": list(steps), **({"NextToken": next_token} if next_token else {})}
+        self.stub.add_response("list_pipeline_execution_steps", response, request)
+
+
+def step(name: str, status: str, seconds: float | None = None, **more: Any) -> dict[str, Any]:
+    times = {"StartTime": START, **({"EndTime": START + timedelta(seconds=seconds)} if seconds is not None else {})}
+    return {"StepName": name, "StepDisplayName": f"The {name} step", "StepStatus": status, **times, **more}
+
+
+# What must be there before anything starts
+
+
+def test_the_platform_stack_s_outputs_fill_what_settings_leave_open(account: boto3.Session) -> None:
+    names = ("ArtifactBucketName", "PipelineRoleArn", "JobRoleArn", "ModelRoleArn", "ModelPackageGroupName")
+    template = {
+        "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
+        "Outputs": {name: {"Value": f"the-{name}"} for name in names},
+    }
+    account.client("cloudformation").create_stack(StackName="scones-platform", TemplateBody=json.dumps(template))
+    platform = resolve_platform(settings("aws.bucket=own-bucket"), account)
+    assert platform == Platform(
+        "us-east-1", "own-bucket", "the-PipelineRoleArn", "the-JobRoleArn", "the-ModelRoleArn", "the-ModelPackageGroupName"
+    )
+    del template["Outputs"]["JobRoleArn"]
+    account.client("cloudformation").create_stack(StackName="older", TemplateBody=json.dumps(template))
+    with pytest.raises(PlatformError, match="stack older has no output JobRoleArn; deploy"):
+        resolve_platform(settings("aws.platform_stack=older"), account)
+
+
+def test_a_missing_platform_stack_says_what_to_deploy(account: boto3.Session) -> None:
+    with pytest.raises(
+        PlatformError, match=r"stack scones-platform does not exist in us-east-1; deploy infrastructure/platform\.yaml first"
+    ):
+        resolve_platform(settings(), account)
+
+
+def test_settings_alone_need_no_stack() -> None:
+    given = settings(
+        f"aws.bucket={BUCKET}",
+        f"aws.pipeline_role_arn={ROLE}",
+        f"aws.job_role_arn={ROLE}",
+        f"aws.model_role_arn={ROLE}",
+        f"registry.model_package_group={GROUP}",
+    )
+    assert resolve_platform(given, StubbedSession()) == PLATFORM  # type: ignore[arg-type]  # any request would fail
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        (None, "there are no images to train on; stage some"),
+        (f"s3://{BUCKET}/raw/unknown", "no staged images at .*/raw/unknown/: there is no manifest.json"),
+        ("s3://no-such-bucket-here/raw/", "no staged images at s3://no-such-bucket-here/raw/"),
+    ],
+)
+def test_without_staged_images_nothing_starts(account: boto3.Session, uri: str | None, message: str) -> None:
+    given = settings(
+        f"aws.bucket={BUCKET}",
+        f"aws.pipeline_role_arn={ROLE}",
+        f"aws.job_role_arn={ROLE}",
+        f"aws.model_role_arn={ROLE}",
+        f"registry.model_package_group={GROUP}",
+    )
+    events: list[object] = []
+    with pytest.raises(RunError, match=message):
+        run_pipeline(given, account, input_data_uri=uri, on_event=events.append)
+    assert account.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
+    assert all(isinstance(event, Preparing) for event in events)
+
+
+# The champion
+
+
+def approve(session: boto3.Session, name: str, uri: str, status: str = "Approved") -> str:
+    container = {"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1", "ModelDataUrl": uri}
+    response = session.client("sagemaker").create_model_package(
+        ModelPackageGroupName=GROUP,
+        ModelPackageDescription=name,
+        ModelApprovalStatus=status,
+        InferenceSpecification={
+            "Containers": [container],
+            "SupportedContentTypes": ["image/png"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+    )
+    return str(response["ModelPackageArn"])
+
+
+def test_without_an_approved_model_there_is_a_prefix_that_says_so(account: boto3.Session) -> None:
+    approve(account, "waiting", f"s3://{BUCKET}/1/model.tar.gz", "PendingManualApproval")
+    uri = resolve_champion(PLATFORM, account)
+    assert uri == f"s3://{BUCKET}/champion/none/"
+    body = account.client("s3").get_object(Bucket=BUCKET, Key="champion/none/none.json")["Body"].read()
+    assert json.loads(body) == {"champion": None}
+
+
+def test_the_champion_is_the_newest_approved_artifact(account: boto3.Session) -> None:
+    for number, status in ((1, "Approved"), (2, "Approved"), (3, "Rejected"), (4, "PendingManualApproval")):
+        account.client("s3").put_object(Bucket=BUCKET, Key=f"{number}/model.tar.gz", Body=b"model")
+        approve(account, str(number), f"s3://{BUCKET}/{number}/model.tar.gz", status)
+    assert resolve_champion(PLATFORM, account) == f"s3://{BUCKET}/2/model.tar.gz"
+
+
+def test_a_champion_whose_artifact_is_gone_is_named(account: boto3.Session) -> None:
+    arn = approve(account, "gone", f"s3://{BUCKET}/gone/model.tar.gz")
+    with pytest.raises(PlatformError, match=f"cannot be read .404.: s3://{BUCKET}/gone/model.tar.gz; restore it, or reject {arn}"):
+        resolve_champion(PLATFORM, account)
+
+
+def test_a_missing_model_package_group_says_what_to_deploy() -> None:
+    session = StubbedSession()
+    session.stub.add_client_error("list_model_packages", "ValidationException", "ModelPackageGroup scones does not exist.")
+    with pytest.raises(PlatformError, match=f"model package group {GROUP} cannot be listed: .*does not exist"):
+        resolve_champion(PLATFORM, session)  # type: ignore[arg-type]
+
+
+# Create or update, start
+
+
+def test_the_pipeline_is_created_then_left_then_updated(account: boto3.Session) -> None:
+    definition = RenderedDefinition(DEFINITION, CodeStore(BUCKET))
+    assert upsert_pipeline(settings(), PLATFORM, account, definition) == "created"
+    described = account.client("sagemaker").describe_pipeline(PipelineName="scones-vehicle-classifier")
+    assert (described["PipelineDefinition"], described["RoleArn"]) == (DEFINITION, ROLE)
+    assert upsert_pipeline(settings(), PLATFORM, account, definition) == "unchanged"
+    changed = replace(definition, text=json.dumps({"Version": "2020-12-01", "Parameters": [], "Steps": [], "Metadata": {}}))
+    assert upsert_pipeline(settings(), PLATFORM, account, changed) == "updated"
+    described = account.client("sagemaker").describe_pipeline(PipelineName="scones-vehicle-classifier")
+    assert described["PipelineDefinition"] == changed.text
+
+
+def test_an_execution_starts_with_the_given_parameters() -> None:
+    session = StubbedSession()
+    values = {"InputDataUri": "s3://bucket/raw/1/", "ChampionModelUri": "s3://bucket/champion/none/"}
+    request = {
+        "PipelineName": "scones-vehicle-classifier",
+        "PipelineParameters": [{"Name": name, "Value": value} for name, value in values.items()],
+    }
+    session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, request)
+    assert start_execution(settings(), PLATFORM, session, values) == EXECUTION  # type: ignore[arg-type]
+    session.stub.assert_no_pending_responses()
+
+
+# Executions
+
+
+def test_each_change_of_a_step_is_told_once_over_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executions.time, "sleep", lambda seconds: None)
+    session = StubbedSession()
+    session.executing("Executing")
+    session.steps(step("Preprocess", "Executing"))
+    session.executing("Executing")
+    session.steps(step("Preprocess", "Succeeded", 2), next_token="page-2")
+    session.steps(step("Train", "Starting"), token="page-2")
+    session.executing("Executing")
+    session.steps(step("Preprocess", "Succeeded", 2), next_token="page-2")
+    session.steps(step("Train", "Starting"), token="page-2")
+    session.executing("Stopped")  # its steps are listed once more: their last status counts
+    session.steps(step("Preprocess", "Succeeded", 2), step("Train", "Stopped", 3))
+    told = [(progress.name, progress.status) for progress in follow_execution(session, EXECUTION)]  # type: ignore[arg-type]
+    assert told == [("Preprocess", "Executing"), ("Preprocess", "Succeeded"), ("Train", "Starting"), ("Train", "Stopped")]
+    session.stub.assert_no_pending_responses()
+
+
+def test_polls_are_further_apart_the_longer_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += 100.0
+
+    monkeypatch.setattr(executions.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(executions.time, "sleep", sleep)
+    session = StubbedSession()
+    for status in ("Executing", "Executing", "Executing", "Executing", "Succeeded"):
+        session.executing(status)
+        session.steps(step("Train", "Executing"))
+    list(follow_execution(session, EXECUTION))  # type: ignore[arg-type]
+    assert waits == [0.2, 2.0, 4.0, 5.0]
+
+
+def test_a_failed_execution_has_its_step_s_own_reason(account: boto3.Session) -> None:
+    session = StubbedSession()
+    session.executing("Failed", FailureReason="Step failure: One or multiple steps failed.")
+    session.steps(step("Preprocess", "Succeeded", 2.5), step("Train", "Failed", 1, FailureReason="AlgorithmError: two classes are needed"))
+    result = describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+    assert (result.status, result.metrics, result.model_package_arn) == ("Failed", None, None)
+    assert result.failed_step is not None
+    assert (result.failed_step.name, result.failed_step.failure_reason) == ("Train", "AlgorithmError: two classes are needed")
+    assert (result.steps[0].seconds, result.steps[0].display_name) == (2.5, "The Preprocess step")
+
+
+def evaluated(session: StubbedSession, job: str = "pipelines-abc-Evaluate-1") -> None:
+    output = {"S3Uri": f"s3://{BUCKET}/runs/evaluation", "LocalPath": "/opt/ml/processing/output/evaluation", "S3UploadMode": "EndOfJob"}
+    response = {
+        "ProcessingJobName": job,
+        "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}},
+        "AppSpecification": {"ImageUri": "image"},
+        "ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:123456789012:processing-job/{job}",
+        "ProcessingJobStatus": "Completed",
+        "CreationTime": START,
+        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "evaluation", "S3Output": output}]},
+    }
+    session.stub.add_response("describe_processing_job", response, {"ProcessingJobName": job})
+
+
+EVALUATE_METADATA = {
+    "Metadata": {"ProcessingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:processing-job/pipelines-abc-Evaluate-1"}}
+}
+
+
+def test_a_finished_execution_has_figures_and_the_registered_version(account: boto3.Session) -> None:
+    account.client("s3").put_object(Bucket=BUCKET, Key="runs/evaluation/evaluation.json", Body=json.dumps(REPORT).encode())
+    package = f"arn:aws:sagemaker:us-east-1:123456789012:model-package/{GROUP}/1"
+    session = StubbedSession()
+    session.executing("Succeeded")
+    session.steps(
+        step("Evaluate", "Succeeded", 4, **EVALUATE_METADATA),
+        step("RegisterModel", "Succeeded", 1, Metadata={"RegisterModel": {"Arn": package}}),
+    )
+    evaluated(session)
+    result = describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+    assert result.model_package_arn == package
+    assert result.evaluation_uri == f"s3://{BUCKET}/runs/evaluation"
+    assert result.metrics is not None
+    assert (result.metrics.accuracy, result.metrics.champion_accuracy, result.metrics.latency_p99_ms) == (0.97, 0.96, 3.0)
+
+
+def test_a_cached_evaluation_is_found_where_it_ran(account: boto3.Session) -> None:
+    account.client("s3").put_object(Bucket=BUCKET, Key="runs/evaluation/evaluation.json", Body=json.dumps(REPORT).encode())
+    session = StubbedSession()
+    session.executing("Succeeded")
+    session.steps(step("Evaluate", "Succeeded", 0, CacheHitResult={"SourcePipelineExecutionArn": EARLIER}))
+    session.steps(step("Evaluate", "Succeeded", 4, **EVALUATE_METADATA), arn=EARLIER)
+    evaluated(session)
+    result = describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+    assert result.steps[0].cached
+    assert result.metrics is not None
+    assert result.metrics.test_images == 200
+
+
+@pytest.mark.parametrize("body", [b"{", b"{}", b'{"scones": {"accuracy": 1}}', None])
+def test_a_report_that_cannot_be_read_costs_only_the_figures(account: boto3.Session, body: bytes | None) -> None:
+    if body is not None:
+        account.client("s3").put_object(Bucket=BUCKET, Key="runs/evaluation/evaluation.json", Body=body)
+    session = StubbedSession()
+    session.executing("Succeeded")
+    session.steps(step("Evaluate", "Succeeded", 4, **EVALUATE_METADATA))
+    evaluated(session)
+    assert describe_execution(session, EXECUTION).metrics is None  # type: ignore[arg-type]
+
+
+def test_without_a_champion_its_accuracy_is_none() -> None:
+    figures = {**REPORT["scones"], "champion": None, "accuracy_floor_from_champion": 0.0}
+    assert EvaluationMetrics.from_report({"scones": figures}).champion_accuracy is None
+
+
+def test_an_execution_that_does_not_exist_is_one_line() -> None:
+    session = StubbedSession()
+    session.stub.add_client_error("describe_pipeline_execution", "ResourceNotFound", "Pipeline execution does not exist.")
+    with pytest.raises(RunError, match="there is no pipeline execution arn:"):
+        describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+
+
+# The commit
+
+
+def test_the_revision_is_the_commit_and_says_when_files_differ(tmp_path: Path) -> None:
+    assert source_revision(tmp_path, {}) is None
+    assert source_revision(tmp_path, {"CODEBUILD_RESOLVED_SOURCE_VERSION": "abc"}) == "abc"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@example.com"]
+    (tmp_path / "file").write_text("1", encoding="utf-8")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert source_revision(tmp_path, {}) == commit
+    (tmp_path / "file").write_text("2", encoding="utf-8")
+    assert source_revision(tmp_path, {}) == f"{commit}-dirty"
+
+
+# The template's console scripts
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings that run-pipeline and get-pipeline-definition end up with, instead of what they would do with them."""
+    seen: list[Settings] = []
+
+    def stop(settings: Settings, *_: Any, **__: Any) -> Any:
+        seen.append(settings)
+        raise PlatformError("far enough")
+
+    monkeypatch.setattr("pipelines.platform.resolve_platform", stop)
+    monkeypatch.setattr("pipelines.run.resolve_platform", stop)
+    return seen
+
+
+def test_the_template_s_options_set_the_settings_of_the_same_meaning(chosen: list[Settings], capsys: pytest.CaptureFixture[str]) -> None:
+    kwargs = {
+        "region": "eu-west-1",
+        "role": ROLE,
+        "default_bucket": BUCKET,
+        "pipeline_name": "own-name",
+        "model_package_group_name": "own-group",
+        "base_job_prefix": "own",
+    }
+    tags = [{"Key": "sagemaker:project-name", "Value": "vision"}]
+    arguments = ["--module-name", "pipelines.pipeline", "--role-arn", ROLE, "--description", "Ours", "--tags", json.dumps(tags), "--kwargs"]
+    assert cli.run_pipeline([*arguments, json.dumps(kwargs), "--set", "training.epochs=3"]) == 1
+    (settings,) = chosen
+    assert (settings.aws.region, settings.aws.job_role_arn, settings.aws.bucket, settings.pipeline.name) == (
+        "eu-west-1",
+        ROLE,
+        BUCKET,
+        "own-name",
+    )
+    assert (settings.registry.model_package_group, settings.pipeline.description, settings.training.epochs) == ("own-group", "Ours", 3)
+    assert (settings.project.tags[0].key, settings.project.tags[0].value) == ("sagemaker:project-name", "vision")
+    assert capsys.readouterr().err == "run-pipeline: far enough\n"
+
+
+def test_kwargs_may_be_a_python_literal_as_in_the_template(chosen: list[Settings]) -> None:
+    assert cli.get_pipeline_definition(["-n", "pipelines.pipeline", "-kwargs", "{'region': 'eu-west-1'}"]) == 1
+    assert chosen[0].aws.region == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kwargs", '{"regions": "x"}'], "--kwargs regions (did you mean region?)"),
+        (["--kwargs", "region=x"], "neither JSON nor a Python literal of a dict"),
+        (["--tags", '{"a": "b"}'], "neither JSON nor a Python literal of a list"),
+        (["--tags", '[{"a": "b"}]'], "write '["),
+        (["--set", "training.epoch=3"], "did you mean training.epochs?"),
+        (["--stage", "prod"], "prod.yaml does not exist"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run_pipeline(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_an_unknown_option_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.get_pipeline_definition(["--modul-name", "x"])
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
