@@ -76,7 +76,7 @@ class IgnoredFile:
     reason: str
 
     def __str__(self) -> str:
-        """"path: reason"."""
+        """ "path: reason"."""
         return f"{self.source}: {self.reason}"
 
 

@@ -30,8 +30,9 @@ _TABLES = 48
 _BITS_PER_TABLE = 14
 _MAX_DISTANCE = 12
 # In a bucket of look-alikes each image is compared with so many neighbours in hash order: bounds the cost when everything looks alike.
-_WINDOW = 256
+_WINDOW = 128
 _PAIR_BLOCK = 8192
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def find_near_duplicates(fingerprints: Sequence[Fingerprint], similarity: float 
         block = slice(start, start + _PAIR_BLOCK)
         other = thumbnails[second[block]]
         other = np.where(mirrored[block, None, None], other[:, :, ::-1], other)
-        alike = (_normalised(thumbnails[first[block]]) * _normalised(other)).mean(axis=(1, 2)) >= similarity
+        alike = (_normalised(thumbnails[first[block]]) * _normalised(other)).mean(axis=(1, 2)) >= similarity - _ROUNDING
         found.update(zip(first[block][alike].tolist(), second[block][alike].tolist(), strict=True))
     return sorted(found)
 
@@ -91,7 +92,7 @@ def group(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 def _candidates(hashes: npt.NDArray[np.uint64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Pairs worth comparing: smaller index, larger index, whether one of them is to be mirrored. `hashes`: of `count` images, then of their mirrors."""
     chance = np.random.default_rng(0)  # which bits are sampled does not depend on the data set's seed: groups are a property of the images
-    codes: list[npt.NDArray[np.int64]] = []
+    unique = np.zeros(0, dtype=np.int64)
     for _ in range(_TABLES):
         bits = chance.choice(HASH_BITS, _BITS_PER_TABLE, replace=False)
         keys = np.zeros(len(hashes), dtype=np.uint32)
@@ -99,6 +100,7 @@ def _candidates(hashes: npt.NDArray[np.uint64], count: int) -> tuple[npt.NDArray
             keys |= ((hashes >> np.uint64(bit)) & np.uint64(1)).astype(np.uint32) << np.uint32(place)
         order = np.lexsort((hashes, keys))
         keys = keys[order]
+        codes = [unique]
         for step in range(1, min(_WINDOW, len(order) - 1) + 1):
             same = keys[step:] == keys[:-step]
             if not same.any():
@@ -111,9 +113,15 @@ def _candidates(hashes: npt.NDArray[np.uint64], count: int) -> tuple[npt.NDArray
             one, other = one[wanted], other[wanted]
             low, high = np.minimum(one % count, other % count), np.maximum(one % count, other % count)
             codes.append((low * count + high) * 2 + ((one < count) != (other < count)))
-    unique = np.unique(np.concatenate(codes)) if codes else np.zeros(0, dtype=np.int64)
+        unique = _unique(np.concatenate(codes))
     pair = unique // 2
     return pair // count, pair % count, unique % 2 == 1
+
+
+def _unique(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sorted distinct values. (numpy 2's own `unique` hashes, which is several times slower for values that mostly repeat.)"""
+    values.sort()
+    return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
 
 
 def _distance(one: npt.NDArray[np.uint64], other: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

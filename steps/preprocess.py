@@ -28,6 +28,7 @@ from inputs import InputData, InputImage, dataset_digest, read_input
 from inspection import inspect_all
 from shards import DEFAULT_MAX_SHARD_BYTES, DatasetInfo, Sample, ShardError, write_shards
 from splits import Split, SplitItem, assign_splits, shuffle_key
+from tracking import Run, job_run
 from validation import ImageRules, Inspected, Rejected, RejectReason
 
 logger = logging.getLogger("preprocess")
@@ -354,6 +355,13 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _track(run: Run, report: Mapping[str, Any]) -> None:
+    run.log_dataset("raw", report["dataset_digest"], report["source"])
+    listed = ("quarantined", "duplicates", "near_duplicate_groups", "left_out_as_near_duplicates_of_test", "conflicting_labels")
+    run.log_metrics({"images_found": report["images_found"], **{name: len(report[name]) for name in listed}})
+    run.log_metrics({f"{split}_images": info["images"] for split, info in report["splits"].items()})
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise StepError(f"{message} (arguments of preprocess.py)")
@@ -416,7 +424,15 @@ def main(arguments: Sequence[str]) -> int:
         given = _parser().parse_args(arguments)
         options = Options(**{name: getattr(given, name) for name in Options.__dataclass_fields__})
         folders = Folders(given.train, given.validation, given.test, given.report)
-        preprocess(given.input, folders, options, max_shard_bytes=given.max_shard_bytes)
+        with job_run(step="Preprocess", job_config=given.job_config) as run:
+            run.log_params(asdict(options))
+            try:
+                report = preprocess(given.input, folders, options, max_shard_bytes=given.max_shard_bytes)
+                _track(run, report)
+            finally:
+                # Also of a job that fails: the report says why.
+                for path in sorted(folders.report.glob("*.*")):
+                    run.log_artifact(path, "data")
 
     return run_step(job, _failure_file(arguments))
 

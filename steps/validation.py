@@ -123,7 +123,8 @@ def _header(content: bytes, rules: ImageRules) -> tuple[int, int] | Rejected:
             if min(width, height) < rules.min_side:
                 return Rejected(RejectReason.TOO_SMALL, f"{width} x {height} pixels, each side must have at least {rules.min_side}")
             frames = getattr(image, "n_frames", 1)
-            if frames > 1:
+            # Phones write JPEG files with a second picture (preview, depth) behind the first: no animation.
+            if frames > 1 and image.format != "MPO":
                 return Rejected(RejectReason.ANIMATED, f"it is animated ({frames} frames)")
             # Decoding a PNG does not look at its checksums.
             image.verify()
