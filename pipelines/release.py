@@ -73,6 +73,7 @@ def register_step(
         "input_data_uri": context.parameters.input_data_uri,
         "champion_model_uri": context.parameters.champion_model_uri,
         "code_digest": context.steps.digest,
+        "dataset_digest": _figure(evaluate, "dataset_digest"),
         # CustomerMetadataProperties hold strings, a Join makes one of the number.
         "accuracy": Join(on="", values=[_figure(evaluate, "accuracy")]),
     }

@@ -14,10 +14,11 @@ from typing import Any
 import boto3
 import preprocess
 import pytest
+from evaluate import parse_arguments
 from recipe import parse_training_arguments
 
 from pipelines import definition as definition_module
-from pipelines.code_store import CodeBundle
+from pipelines.code_store import STEPS_DIR, CodeBundle
 from pipelines.definition import RenderedDefinition, load_definition, render_definition
 from pipelines.definition_checks import definition_problems
 from pipelines.errors import DefinitionError
@@ -242,6 +243,8 @@ def test_jobs_run_scripts_of_the_staged_folder(document: dict[str, Any]) -> None
         code = next(item["S3Input"]["LocalPath"] for item in arguments["ProcessingInputs"] if item["InputName"] == "code")
         assert arguments["AppSpecification"]["ContainerEntrypoint"] == ["python3", f"{code}/entry.py", script]
         assert options(arguments["AppSpecification"]["ContainerArguments"])["--failure-file"] == "/opt/ml/output/message"
+    files = {file.name for file in STEPS_DIR.iterdir()}
+    assert set(FILES) <= files
     metrics = steps["Train"]["Arguments"]["AlgorithmSpecification"]["MetricDefinitions"]
     assert metrics == json.loads(FILES["metric_definitions.json"])
 
@@ -254,6 +257,20 @@ def test_the_preprocess_script_takes_its_arguments(document: dict[str, Any]) -> 
     assert str(given.input) in inputs
     assert {str(folder) for folder in (given.train, given.validation, given.test, given.report)} == outputs
     assert given.validation_fraction == settings().data.validation_fraction
+
+
+def test_the_evaluate_script_takes_its_arguments(document: dict[str, Any]) -> None:
+    arguments = all_steps(document)["Evaluate"]["Arguments"]
+    champion = {"Get": "Parameters.ChampionModelUri"}
+    texts = ["s3://bucket/model.tar.gz" if part == champion else part for part in arguments["AppSpecification"]["ContainerArguments"]]
+    given = parse_arguments(texts)
+    inputs = {item["InputName"]: item["S3Input"]["LocalPath"] for item in arguments["ProcessingInputs"]}
+    outputs = [item["S3Output"]["LocalPath"] for item in arguments["ProcessingOutputConfig"]["Outputs"]]
+    assert {name: str(getattr(given, name)) for name in ("model", "test", "champion")} == {
+        name: path for name, path in inputs.items() if name != "code"
+    }
+    assert [str(given.output)] == outputs
+    assert (given.threshold, given.champion_tolerance, given.champion_uri) == (0.93, 0.01, "s3://bucket/model.tar.gz")
 
 
 def test_the_train_script_takes_its_hyperparameters(steps_dir: Path) -> None:
@@ -313,6 +330,7 @@ def test_the_registered_version_carries_what_a_reviewer_needs(document: dict[str
         }
     properties = request["CustomerMetadataProperties"]
     assert properties["git_commit"] == "abc123"
+    assert properties["dataset_digest"]["Std:JsonGet"]["Path"] == "scones.dataset_digest"
     assert properties["input_data_uri"] == {"Get": "Parameters.InputDataUri"}
     assert properties["pipeline_execution_arn"] == {"Get": "Execution.PipelineExecutionArn"}
     inference = request["InferenceSpecification"]
@@ -356,7 +374,7 @@ def test_the_sample_payload_is_an_archive_with_an_image(rendered: RenderedDefini
         image = Image.open(io.BytesIO(content.read()))
         image.load()
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (128, 128))
-    assert len(image.getcolors(maxcolors=128 * 128)) > 1000
+    assert len(image.getcolors(maxcolors=128 * 128) or []) > 1000
 
 
 def test_retries_cover_faults_that_are_not_the_code_s(document: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from pipelines import cli, executions
+from pipelines import cli
 from pipelines.champion import resolve_champion
 from pipelines.code_store import CodeStore
 from pipelines.definition import RenderedDefinition
@@ -68,7 +68,7 @@ class StubbedSession:
     """A boto3 session whose SageMaker client answers what a test says, in order, checked against botocore's model of the API."""
 
     def __init__(self) -> None:
-        self._session = boto3.Session(region_name="us-east-1")
+        self._session: Any = boto3.Session(region_name="us-east-1")
         self.sagemaker = self._session.client("sagemaker")
         self.stub = Stubber(self.sagemaker)
         self.stub.activate()
@@ -229,7 +229,7 @@ def test_an_execution_starts_with_the_given_parameters() -> None:
 
 
 def test_each_change_of_a_step_is_told_once_over_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executions.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("pipelines.executions.time.sleep", lambda seconds: None)
     session = StubbedSession()
     session.executing("Executing")
     session.steps(step("Preprocess", "Executing"))
@@ -254,8 +254,8 @@ def test_polls_are_further_apart_the_longer_nothing_changes(monkeypatch: pytest.
         waits.append(seconds)
         now[0] += 100.0
 
-    monkeypatch.setattr(executions.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(executions.time, "sleep", sleep)
+    monkeypatch.setattr("pipelines.executions.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipelines.executions.time.sleep", sleep)
     session = StubbedSession()
     for status in ("Executing", "Executing", "Executing", "Executing", "Succeeded"):
         session.executing(status)
