@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,14 +34,15 @@ class _HttpResponse:
 def fake_client(service: str, **operations: Operation) -> Any:
     """Returns a boto3 client that answers the operations (`GetObject=...`), and refuses all others. Nothing is retried or sent."""
     client = boto3.client(service, region_name=REGION, config=Config(retries={"total_max_attempts": 1}))
-    asked: list[dict[str, Any]] = []
+    # Between the two hooks of one call nothing else happens in its thread.
+    asked = threading.local()
 
     def remember(params: dict[str, Any], **_: Any) -> None:
-        asked.append(params)
+        asked.params = params
 
     def answer(model: Any, **_: Any) -> tuple[_HttpResponse, Answer]:
         try:
-            parsed = operations[model.name](asked.pop())
+            parsed = operations[model.name](asked.params)
         except AwsError as error:
             return _HttpResponse(error.status), error.answer
         return _HttpResponse(), {"ResponseMetadata": {"HTTPStatusCode": 200}, **parsed}

@@ -259,16 +259,9 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     registry, cloudformation, log = FakeRegistry(), FakeCloudFormation(), io.StringIO()
-    local = threading.local()
-
-    def cloudformation_client() -> Any:
-        # A fake client answers one thread.
-        if not hasattr(local, "client"):
-            local.client = cloudformation.client()
-        return local.client
-
+    client = cloudformation.client()
     monkeypatch.setattr(handler, "sagemaker", lambda: registry.client)
-    monkeypatch.setattr(handler, "cloudformation", cloudformation_client)
+    monkeypatch.setattr(handler, "cloudformation", lambda: client)
     monkeypatch.setattr(stacks, "FIRST_POLL_SECONDS", 0.0)
     monkeypatch.setattr(handler.logger.registered_handler, "stream", log)
     for name, value in ENVIRONMENT.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers_aws import LambdaContext
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdas.common.errors import InvalidInputError, LowConfidenceError, WorkflowError
@@ -45,6 +45,7 @@ def test_below_is_low_confidence_with_both_figures() -> None:
         run([0.0701, 0.9299])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.none() | st.floats(0, 1))
 def test_exactly_the_highest_probability_decides(inferences: list[float], threshold: float | None) -> None:
     if max(inferences) >= (0.93 if threshold is None else threshold):
@@ -54,6 +55,7 @@ def test_exactly_the_highest_probability_decides(inferences: list[float], thresh
             run(inferences, threshold=threshold)
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda items: st.lists(items, max_size=3)), st.just(0.5))
 def test_whatever_is_no_probability_is_never_accepted(inferences: object, threshold: float) -> None:
     try:

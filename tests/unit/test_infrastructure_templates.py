@@ -1,0 +1,209 @@
+"""The CloudFormation templates: linted, and consistent with the code and with each other."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.api import lint_file
+from cfnlint.decode import cfn_yaml
+
+from infrastructure.deploy import PlatformParameters, _asset_parameters
+from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE, ROOT, WORKFLOW_DEFINITION, build_assets
+from lambdas.common import clients
+
+PLATFORM = json.loads(json.dumps(cfn_yaml.load(str(PLATFORM_TEMPLATE))))
+INFERENCE = json.loads(json.dumps(cfn_yaml.load(str(INFERENCE_TEMPLATE))))
+RESOURCES: dict[str, dict[str, Any]] = PLATFORM["Resources"] | INFERENCE["Resources"]
+FUNCTIONS = {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == "AWS::Lambda::Function"}
+WORKFLOW = json.loads(WORKFLOW_DEFINITION.read_text())
+# What CloudFormation takes as TemplateBody: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+MAX_TEMPLATE_BODY_BYTES = 51_200
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_ENVIRONMENT_BYTES = 4096
+# Actions that know no resource (Service Authorization Reference), and cloudwatch:PutMetricData, which a condition bounds.
+UNBOUND_ACTIONS = {
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:PutMetricData",
+    "ecr:GetAuthorizationToken",
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    """All statements of all roles' policies, with the role's name."""
+    for name, item in RESOURCES.items():
+        if item["Type"] == "AWS::IAM::Role":
+            for policy in item["Properties"]["Policies"]:
+                yield from ((name, statement) for statement in policy["PolicyDocument"]["Statement"])
+
+
+@pytest.mark.parametrize("path", [PLATFORM_TEMPLATE, INFERENCE_TEMPLATE], ids=lambda path: path.name)
+def test_cfn_lint_finds_nothing(path: Path) -> None:
+    assert [f"{match.rule.id} {match.message}" for match in lint_file(path) if match.rule.id[0] in "EW"] == []
+
+
+def test_the_platform_template_can_be_sent_without_a_bucket() -> None:
+    assert PLATFORM_TEMPLATE.stat().st_size <= MAX_TEMPLATE_BODY_BYTES
+
+
+def test_the_deploying_function_sets_every_parameter_of_the_inference_stack() -> None:
+    environment = FUNCTIONS["DeployFunction"]["Environment"]["Variables"]
+    handed_on = json.loads(re.sub(r"\$\{[^}]+\}", "x", environment["STACK_PARAMETERS"]["Fn::Sub"]))
+    assert set(handed_on) | {"ModelPackageArn", "DecidedAt"} == set(INFERENCE["Parameters"])
+
+
+def test_parameters_that_are_handed_on_mean_the_same_in_both_templates() -> None:
+    names = {name: name for name in PLATFORM["Parameters"]} | {
+        "ServingInstanceType": "InstanceType",
+        "ServingInstanceCount": "InstanceCount",
+    }
+    for platform_name, name in names.items():
+        if name in INFERENCE["Parameters"]:
+            ours, theirs = dict(PLATFORM["Parameters"][platform_name]), dict(INFERENCE["Parameters"][name])
+            for parameter in (ours, theirs):
+                parameter.pop("Description")
+                if name.endswith("Key"):
+                    parameter.pop("Default", None)
+            assert ours == theirs
+
+
+def test_deploy_platform_sets_every_parameter_of_the_platform_stack() -> None:
+    assert set(PlatformParameters().for_template()) | set(_asset_parameters(build_assets())) == set(PLATFORM["Parameters"])
+
+
+def test_the_defaults_of_deploy_platform_are_the_templates() -> None:
+    defaults = {name: str(parameter["Default"]) for name, parameter in PLATFORM["Parameters"].items()}
+    assert PlatformParameters().for_template().items() <= defaults.items()
+
+
+def test_outputs() -> None:
+    assert set(PLATFORM["Outputs"]) == {
+        "ArtifactBucketName",
+        "PipelineRoleArn",
+        "JobRoleArn",
+        "ModelRoleArn",
+        "ModelPackageGroupName",
+        "DeployFunctionName",
+        "DeploymentRoleArn",
+        "EventDeadLetterQueueUrl",
+        "ApprovalRuleName",
+    }
+    assert set(INFERENCE["Outputs"]) == {"EndpointName", "StateMachineArn", "ReviewQueueUrl", "ModelPackageArn", "DecidedAt"}
+
+
+def test_the_workflow_gets_all_its_substitutions() -> None:
+    substitutions = RESOURCES["StateMachine"]["Properties"]["DefinitionSubstitutions"]
+    assert set(re.findall(r"\$\{(\w+)\}", WORKFLOW_DEFINITION.read_text())) == set(substitutions)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_a_handler_and_the_settings_that_its_code_reads(name: str) -> None:
+    function = FUNCTIONS[name]
+    module, attribute = function["Handler"].rsplit(".", 1)
+    assert callable(getattr(importlib.import_module(module), attribute))
+    source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    read = set(re.findall(r'(?:environ|environment)\["(\w+)"\]|int_from_environment\("(\w+)"\)', source))
+    assert {first or second for first, second in read} == set(function["Environment"]["Variables"])
+
+
+def test_the_deploying_functions_environment_fits_into_lambdas_limit() -> None:
+    variables = FUNCTIONS["DeployFunction"]["Environment"]["Variables"]
+    lengths = {"CodeKey": 120, "DefinitionKey": 110, "TemplateKey": 110, "Arn": 120, "Bucket": 63}
+
+    def longest(value: dict[str, Any]) -> int:
+        template = value.get("Fn::Sub", "${Other.Arn}")
+        return len(re.sub(r"\$\{(.+?)\}", lambda m: "x" * next((n for end, n in lengths.items() if m[1].endswith(end)), 20), template))
+
+    assert sum(len(name) + longest(value) for name, value in variables.items()) < MAX_ENVIRONMENT_BYTES
+
+
+@pytest.mark.parametrize("name", ["SerializeImageData", "ImageClassification", "FilterLowConfidenceInferences"])
+def test_a_function_ends_before_the_workflow_stops_waiting_for_it(name: str) -> None:
+    assert FUNCTIONS[f"{name}Function"]["Timeout"] < WORKFLOW["States"][name]["TimeoutSeconds"]
+
+
+def test_a_slow_service_is_an_error_with_a_name_before_the_function_is_stopped() -> None:
+    s3 = 2 * (clients.CONNECT_TIMEOUT_SECONDS + clients.S3_READ_TIMEOUT_SECONDS)
+    endpoint = 2 * (clients.CONNECT_TIMEOUT_SECONDS + clients.ENDPOINT_READ_TIMEOUT_SECONDS)
+    assert s3 < FUNCTIONS["SerializeImageDataFunction"]["Timeout"]
+    assert s3 + endpoint < FUNCTIONS["ImageClassificationFunction"]["Timeout"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- permissions
+
+
+def test_no_role_may_do_everything_and_only_what_knows_no_resource_is_allowed_on_all() -> None:
+    for role, statement in statements():
+        actions = as_list(statement["Action"])
+        assert not [action for action in actions if "*" in action], role
+        if statement["Resource"] == "*":
+            assert set(actions) <= UNBOUND_ACTIONS, (role, statement["Sid"])
+
+
+def test_roles_are_passed_one_by_one_and_to_one_service() -> None:
+    passing = [(role, statement) for role, statement in statements() if "iam:PassRole" in as_list(statement["Action"])]
+    assert {role for role, _ in passing} == {"PipelineRole", "DeploymentRole", "DeployFunctionRole"}
+    for _, statement in passing:
+        assert statement["Condition"]["StringEquals"]["iam:PassedToService"]
+        for resource in as_list(statement["Resource"]):
+            role, attribute = resource["Fn::GetAtt"]
+            assert (RESOURCES[role]["Type"], attribute) == ("AWS::IAM::Role", "Arn")
+
+
+def test_an_approval_cannot_widen_permissions() -> None:
+    """Neither the deploying function nor the role of its stack may touch IAM but for passing roles, and the stack makes none."""
+    for role, statement in statements():
+        if role in ("DeploymentRole", "DeployFunctionRole"):
+            assert {action for action in as_list(statement["Action"]) if action.startswith("iam:")} <= {"iam:PassRole"}
+    assert not [item for item in INFERENCE["Resources"].values() if item["Type"].startswith("AWS::IAM::")]
+
+
+def test_only_what_serverless_endpoints_support_is_set_for_them() -> None:
+    (variant,) = RESOURCES["EndpointConfig"]["Properties"]["ProductionVariants"]
+    nothing = {"Ref": "AWS::NoValue"}
+    for name in ("InstanceType", "InitialInstanceCount"):
+        assert variant[name]["Fn::If"][:2] == ["IsServerless", nothing]
+    assert variant["ServerlessConfig"]["Fn::If"][::2] == ["IsServerless", nothing]
+    assert RESOURCES["Endpoint"]["Properties"]["DeploymentConfig"]["Fn::If"][:2] == ["IsServerless", nothing]
+
+
+def test_alarms_roll_a_bad_deployment_back() -> None:
+    _, _, config = RESOURCES["Endpoint"]["Properties"]["DeploymentConfig"]["Fn::If"]
+    alarms = [alarm["AlarmName"]["Ref"] for alarm in config["AutoRollbackConfiguration"]["Alarms"]]
+    assert alarms == ["EndpointErrorAlarm", "EndpointLatencyAlarm"]
+    for alarm in alarms:
+        dimensions = {item["Name"]: item["Value"] for item in RESOURCES[alarm]["Properties"]["Dimensions"]}
+        assert dimensions["EndpointName"] == RESOURCES["Endpoint"]["Properties"]["EndpointName"]
+        assert dimensions["VariantName"] == RESOURCES["EndpointConfig"]["Properties"]["ProductionVariants"][0]["VariantName"]
+
+
+def test_the_rule_takes_awss_events_of_our_group_to_the_function_and_to_the_dead_letters() -> None:
+    rule = RESOURCES["ApprovalRule"]["Properties"]
+    event = json.loads((ROOT / "tests" / "events" / "model_package_rejected.json").read_text())
+    pattern = rule["EventPattern"]
+    assert event["source"] in pattern["source"]
+    assert event["detail-type"] in pattern["detail-type"]
+    assert event["detail"]["ModelApprovalStatus"] in pattern["detail"]["ModelApprovalStatus"]
+    assert pattern["detail"]["ModelPackageGroupName"] == [{"Ref": "ModelPackageGroupName"}]
+    (target,) = rule["Targets"]
+    dead_letters = {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}
+    assert target["DeadLetterConfig"]["Arn"] == FUNCTIONS["DeployFunction"]["DeadLetterConfig"]["TargetArn"] == dead_letters
+    allowed = RESOURCES["EventDeadLetterQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]["ArnEquals"]
+    assert allowed["aws:SourceArn"]["Fn::Sub"].endswith(f":rule/{rule['Name']['Fn::Sub']}")
