@@ -1,6 +1,7 @@
 """Processing job: scores the trained artifact, and the champion's, on the test split, through the code that serves them.
 
-Writes `evaluation.json` (SageMaker's model-quality report and, under "scones", what the quality gate and people read) and pictures.
+Writes `evaluation.json` (SageMaker's model-quality report and, under "scones", what the quality gate and people read), `predictions.json` (each
+test image with what the model said of it) and pictures.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tracking import Run, job_run
 logger = logging.getLogger("evaluate")
 
 REPORT_NAME = "evaluation.json"
+PREDICTIONS_NAME = "predictions.json"
 NO_CHAMPION_NAME = "none.json"
 
 
@@ -115,6 +117,8 @@ def _evaluate(given: Arguments, run: Run) -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / REPORT_NAME
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    predictions = given.output / PREDICTIONS_NAME
+    predictions.write_text(json.dumps(_predictions(scored, samples), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     from pictures import Example, draw_all
 
     files = draw_all(scored, [Example(sample.image, sample.source) for sample in samples], given.threshold, given.output)
@@ -122,7 +126,7 @@ def _evaluate(given: Arguments, run: Run) -> None:
     run.log_dataset("test", info.dataset_digest, str(given.test))
     run.log_params({"threshold": given.threshold, "champion_tolerance": given.champion_tolerance, "champion": given.champion_uri or "none"})
     run.log_metrics({f"test_{key}": value for key, value in figures.items() if isinstance(value, int | float)})
-    for file in [path, *files]:
+    for file in [path, predictions, *files]:
         run.log_artifact(file)
 
 
@@ -171,6 +175,21 @@ def summary(scored: Scored, answers: Sequence[Answer], threshold: float) -> dict
         "expected_calibration_error": expected_calibration_error(scored),
         "latency_ms": {"p50": float(np.percentile(milliseconds, 50)), "p99": float(np.percentile(milliseconds, 99))},
     }
+
+
+def _predictions(scored: Scored, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Each test image with what the model said of it, in the order of the shards."""
+    return [
+        {
+            "sha256": sample.sha256,
+            "label": sample.label,
+            "source": sample.source,
+            "predicted_label": scored.labels[int(row.argmax())],
+            "confidence": float(row.max()),
+            "inferences": row.tolist(),
+        }
+        for sample, row in zip(samples, scored.probabilities, strict=True)
+    ]
 
 
 def _champion(given: Arguments, samples: Sequence[Sample], info: DatasetInfo) -> dict[str, Any] | None:
