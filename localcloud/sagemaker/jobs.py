@@ -217,7 +217,7 @@ class Job(ABC):
     def printed(self, lines: list[str]) -> None:  # noqa: B027 - a hook
         """Called with each batch of lines that the job printed."""
 
-    def passed(self, secondary: str, message: str = "") -> None:  # noqa: B027 - a hook
+    def passed(self, secondary: str) -> None:  # noqa: B027 - a hook
         """Called when the job enters a phase (training's secondary statuses)."""
 
     # What all jobs do.
@@ -234,11 +234,7 @@ class Job(ABC):
 
     def announce(self) -> None:
         """Emit the event of a state change."""
-        self.jobs.emit(f"SageMaker {self.kind} Job State Change", self.event_detail(), self.arn)
-
-    def event_detail(self) -> Document:
-        """Return the event's detail."""
-        return describe(self.document)
+        self.jobs.emit(f"SageMaker {self.kind} Job State Change", describe(self.document), self.arn)
 
     def end(self, status: Status, **changes: Any) -> None:
         """Record the job's end."""
@@ -259,8 +255,8 @@ class Job(ABC):
                 return
             self._stop_requested = True
             self.update(**{f"{self.kind}JobStatus": Status.STOPPING})
+            self.passed("Stopping")
             self._change.notify_all()
-        self.passed("Stopping")
         self.announce()
 
     def interrupt(self) -> None:
@@ -347,7 +343,9 @@ class Job(ABC):
             ending = Ending.EXITED if self._ended else Ending.STOPPED if self._stop_requested else Ending.MAX_RUNTIME
         if ending is Ending.MAX_RUNTIME:
             self.log(f"localcloud: the job ran longer than its MaxRuntimeInSeconds ({self.max_runtime:g} s) and is stopped")
-            self.update(**{f"{self.kind}JobStatus": Status.STOPPING})
+            with self._change:
+                self.update(**{f"{self.kind}JobStatus": Status.STOPPING})
+                self.passed("Stopping")
         graceful = ending is not Ending.EXITED and not self.jobs.closing
         code = self.cloud.processes.release(process, grace=self.jobs.grace if graceful else 0)
         # What was printed is read before the job's end is recorded; a process that left the group may hold the pipe open, and is not waited for.

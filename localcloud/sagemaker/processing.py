@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from localcloud.database import Document
 from localcloud.errors import ServiceError, not_supported
 from localcloud.sagemaker import inputs
 from localcloud.sagemaker.base import SageMakerBase
-from localcloud.sagemaker.jobs import Ending, Job, JobError, JobKind, Status, algorithm_error, describe, job_type, read_message, shorten
+from localcloud.sagemaker.jobs import Ending, Job, JobError, JobKind, Jobs, Status, algorithm_error, job_type, read_message, shorten
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.sandbox import Sandbox
 from localcloud.sagemaker.sync import FolderSync
@@ -126,6 +127,10 @@ class ProcessingJob(Job):
 
     kind = JobKind.PROCESSING
 
+    def __init__(self, jobs: Jobs, document: Document) -> None:
+        super().__init__(jobs, document)
+        self._syncs: list[FolderSync] = []
+
     def download(self, sandbox: Sandbox) -> None:
         """Bring inputs and the two configuration files into the sandbox."""
         for item in self.document.get("ProcessingInputs") or []:
@@ -169,7 +174,7 @@ class ProcessingJob(Job):
         """Upload the outputs of a job that succeeded; record how it ended."""
         message = read_message(sandbox.path("/opt/ml/output/message"))
         exit_message: dict[str, Any] = {"ExitMessage": shorten(message)} if message else {}
-        for sync in getattr(self, "_syncs", []):
+        for sync in self._syncs:
             self.publish(sync.finish)
         if ending is not Ending.EXITED:
             if ending is Ending.MAX_RUNTIME:
@@ -189,9 +194,11 @@ class ProcessingJob(Job):
         self.publish(uploads)
         self.end(Status.COMPLETED, **exit_message)
 
-    def event_detail(self) -> dict[str, Any]:
-        """Return the detail of SageMaker's Processing Job State Change event."""
-        return describe(self.document)
+    def fail(self, reason: str) -> None:
+        """Record that the job failed; of its Continuous outputs, what is in S3 by now stays."""
+        for sync in self._syncs:
+            sync.finish(upload=False)
+        super().fail(reason)
 
     def _outputs(self) -> list[dict[str, Any]]:
         return [item["S3Output"] for item in (self.document.get("ProcessingOutputConfig") or {}).get("Outputs") or []]

@@ -8,10 +8,11 @@ time is over). Requests that come this way are not validated against botocore's 
 from __future__ import annotations
 
 from localcloud.sagemaker.processing import ProcessingOperations
+from localcloud.sagemaker.training import TrainingOperations
 from localcloud.service import Params
 
 
-class SageMakerService(ProcessingOperations):
+class SageMakerService(ProcessingOperations, TrainingOperations):
     """SageMaker's control plane."""
 
     def start(self) -> None:
