@@ -132,6 +132,11 @@ class Gateway:
         if path == "stop" and environ["REQUEST_METHOD"] == "POST":
             self._stop()
             return Response("{}", content_type="application/json")
+        if path.startswith("lambda/code/"):
+            functions: Any = self._cloud.services["lambda"]
+            archive = functions.archive(path.removeprefix("lambda/code/"))
+            if archive is not None:
+                return Response(archive, content_type="application/zip")
         return Response("{}", status=404, content_type="application/json")
 
 
