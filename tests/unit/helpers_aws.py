@@ -31,9 +31,9 @@ class _HttpResponse:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def fake_client(service: str, **operations: Operation) -> Any:
+def fake_client(service: Any, **operations: Operation) -> Any:
     """Returns a boto3 client that answers the operations (`GetObject=...`), and refuses all others. Nothing is retried or sent."""
-    client = boto3.client(service, region_name=REGION, config=Config(retries={"total_max_attempts": 1}))
+    client: Any = boto3.client(service, region_name=REGION, config=Config(retries={"total_max_attempts": 1}))
     # Between the two hooks of one call nothing else happens in its thread.
     asked = threading.local()
 

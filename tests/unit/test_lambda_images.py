@@ -160,8 +160,8 @@ def test_empty_object() -> None:
 
 
 def test_a_30_mb_object_is_refused_without_being_read() -> None:
-    class Unread(io.RawIOBase):
-        def read(self, size: int = -1) -> bytes:
+    class Unread(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
             raise AssertionError("the object was read")
 
     body = StreamingBody(Unread(), 30_000_000)
