@@ -68,6 +68,6 @@ class LowConfidenceError(WorkflowError):
 
     def __init__(self, *, confidence: float, threshold: float, predicted_label: str) -> None:
         super().__init__(
-            f"{self.CODE}: confidence {confidence:.6g} in '{predicted_label}' is below the threshold {threshold:.6g}; "
+            f"{self.CODE}: confidence {confidence:.9g} in '{predicted_label}' is below the threshold {threshold:.9g}; "
             "a person has to decide."
         )

@@ -45,6 +45,11 @@ def test_below_is_low_confidence_with_both_figures() -> None:
         run([0.0701, 0.9299])
 
 
+def test_a_difference_in_the_last_places_can_be_read() -> None:
+    with pytest.raises(LowConfidenceError, match=r"0\.97 in .* 0\.970001;"):
+        run([0.97, 0.03], threshold=0.970001)
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.none() | st.floats(0, 1))
 def test_exactly_the_highest_probability_decides(inferences: list[float], threshold: float | None) -> None:
