@@ -241,7 +241,10 @@ def _grouped(records: list[_Record], has_test: bool, options: Options, report: d
     pairs = find_near_duplicates([record.fingerprint for record in records], options.near_duplicate_similarity)
     # Equal pixels under two labels (allowed ones) have one fingerprint, but it may be too flat to compare.
     first: dict[str, int] = {}
-    pairs += [(first[r.pixel_sha256], i) for i, r in enumerate(records) if first.setdefault(r.pixel_sha256, i) != i]
+    for i, record in enumerate(records):
+        same_pixels = first.setdefault(record.pixel_sha256, i)
+        if same_pixels != i:
+            pairs.append((same_pixels, i))
     groups = group(len(records), pairs)
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index, number in enumerate(groups):

@@ -221,7 +221,7 @@ class Malicious:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_that_would_run_code_is_refused(protocol: int) -> None:
-    with pytest.raises(PickleDataError, match="refused"):
+    with pytest.raises(PickleDataError, match=r"refused: (it names|opcode)"):
         read_pickle_data(io.BytesIO(pickle.dumps({"data": Malicious()}, protocol)))
 
 
