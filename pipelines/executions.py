@@ -171,6 +171,24 @@ def list_steps(client: Any, execution_arn: str) -> Iterator[StepProgress]:
             )
 
 
+def job_name(client: Any, job_arn: str) -> str:
+    """The name of a processing or training job of a pipeline as it was given, which is how its log streams are named.
+
+    SageMaker writes ARNs in lower case, but made-up names of jobs hold the step's name as it is:
+    ``pipelines-<execution id>-Evaluate-<suffix>``. What cannot be found is taken from the ARN.
+    """
+    kind, _, lowered = job_arn.rpartition(":")[2].partition("/")
+    listing = {"processing-job": ("list_processing_jobs", "ProcessingJob"), "training-job": ("list_training_jobs", "TrainingJob")}.get(kind)
+    if listing is None or not lowered.startswith("pipelines-"):
+        return lowered
+    operation, noun = listing
+    for page in client.get_paginator(operation).paginate(NameContains="-".join(lowered.split("-")[:2])):
+        for job in page[f"{noun}Summaries"]:
+            if job[f"{noun}Arn"] == job_arn:
+                return str(job[f"{noun}Name"])
+    return lowered
+
+
 def _describe(client: Any, execution_arn: str) -> Mapping[str, Any]:
     from botocore.exceptions import ClientError
 
@@ -205,7 +223,7 @@ def _evaluation_uri(client: Any, evaluate: StepProgress | None) -> str | None:
             return None
         earlier = {step.name: step for step in list_steps(client, evaluate.cached_from)}
         return _evaluation_uri(client, earlier.get(_EVALUATE_STEP))
-    job = client.describe_processing_job(ProcessingJobName=evaluate.resource_arn.rpartition("/")[2])
+    job = client.describe_processing_job(ProcessingJobName=job_name(client, evaluate.resource_arn))
     outputs = job.get("ProcessingOutputConfig", {}).get("Outputs", ())
     return next((output["S3Output"]["S3Uri"] for output in outputs if output["OutputName"] == _EVALUATION_OUTPUT), None)
 

@@ -20,7 +20,7 @@ from pipelines.champion import resolve_champion
 from pipelines.code_store import CodeStore
 from pipelines.definition import RenderedDefinition
 from pipelines.errors import PlatformError, RunError
-from pipelines.executions import EvaluationMetrics, describe_execution, follow_execution
+from pipelines.executions import EvaluationMetrics, describe_execution, follow_execution, job_name
 from pipelines.platform import Platform, resolve_platform
 from pipelines.revision import source_revision
 from pipelines.run import Preparing, run_pipeline, start_execution, upsert_pipeline
@@ -275,13 +275,26 @@ def test_a_failed_execution_has_its_step_s_own_reason(account: boto3.Session) ->
     assert (result.steps[0].seconds, result.steps[0].display_name) == (2.5, "The Preprocess step")
 
 
+def listed(session: StubbedSession, job: str, page: int = 0, pages: int = 1) -> None:
+    summary = {"ProcessingJobName": job, "ProcessingJobArn": arn_of(job), "CreationTime": START, "ProcessingJobStatus": "Completed"}
+    request = {"NameContains": "pipelines-abc", **({"NextToken": f"page-{page}"} if page else {})}
+    response = {"ProcessingJobSummaries": [summary], **({"NextToken": f"page-{page + 1}"} if page + 1 < pages else {})}
+    session.stub.add_response("list_processing_jobs", response, request)
+
+
+def arn_of(job: str) -> str:
+    """SageMaker's ARN of a processing job: in lower case."""
+    return f"arn:aws:sagemaker:us-east-1:123456789012:processing-job/{job.lower()}"
+
+
 def evaluated(session: StubbedSession, job: str = "pipelines-abc-Evaluate-1") -> None:
+    listed(session, job)
     output = {"S3Uri": f"s3://{BUCKET}/runs/evaluation", "LocalPath": "/opt/ml/processing/output/evaluation", "S3UploadMode": "EndOfJob"}
     response = {
         "ProcessingJobName": job,
         "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}},
         "AppSpecification": {"ImageUri": "image"},
-        "ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:123456789012:processing-job/{job}",
+        "ProcessingJobArn": arn_of(job),
         "ProcessingJobStatus": "Completed",
         "CreationTime": START,
         "ProcessingOutputConfig": {"Outputs": [{"OutputName": "evaluation", "S3Output": output}]},
@@ -289,9 +302,19 @@ def evaluated(session: StubbedSession, job: str = "pipelines-abc-Evaluate-1") ->
     session.stub.add_response("describe_processing_job", response, {"ProcessingJobName": job})
 
 
-EVALUATE_METADATA = {
-    "Metadata": {"ProcessingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:processing-job/pipelines-abc-Evaluate-1"}}
-}
+EVALUATE_METADATA = {"Metadata": {"ProcessingJob": {"Arn": arn_of("pipelines-abc-Evaluate-1")}}}
+
+
+def test_a_job_s_name_is_found_as_it_was_given() -> None:
+    session = StubbedSession()
+    listed(session, "pipelines-abc-Preprocess-9", 0, 2)
+    listed(session, "pipelines-abc-Evaluate-1", 1, 2)
+    assert job_name(session.sagemaker, arn_of("pipelines-abc-Evaluate-1")) == "pipelines-abc-Evaluate-1"
+    listed(session, "pipelines-abc-Preprocess-9")
+    assert job_name(session.sagemaker, arn_of("pipelines-abc-Gone-1")) == "pipelines-abc-gone-1"
+    assert job_name(session.sagemaker, "arn:aws:sagemaker:us-east-1:123456789012:training-job/by-hand") == "by-hand"
+    assert job_name(session.sagemaker, "arn:aws:sagemaker:us-east-1:123456789012:endpoint/scones-staging") == "scones-staging"
+    session.stub.assert_no_pending_responses()
 
 
 def test_a_finished_execution_has_figures_and_the_registered_version(account: boto3.Session) -> None:
