@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from lambdas.deploy_inference_workflow.errors import (
     NoRollbackTargetError,
     StackNotUpdatableError,
 )
+from lambdas.deploy_inference_workflow.registry import ModelPackageArn, Registry
 
 EVENT = json.loads((Path(__file__).parent.parent / "events" / "model_package_rejected.json").read_text())
 GROUP = EVENT["detail"]["ModelPackageGroupName"]
@@ -94,6 +96,7 @@ class FakeCloudFormation:
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.polls = 2
         self.failing: dict[str, str] = {}
+        self.meanwhile: Callable[[], None] | None = None
         self._lock = threading.Lock()
 
     def client(self) -> Any:
@@ -176,7 +179,13 @@ class FakeCloudFormation:
         if stack.previous is not None:
             stack.parameters = stack.previous
 
+    def _let_somebody_else_be_quicker(self) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
     def _create(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._let_somebody_else_be_quicker()
         if self._find(STACK) is not None:
             raise AwsError("AlreadyExistsException", f"Stack [{STACK}] already exists")
         stack = self.put("CREATE_IN_PROGRESS")
@@ -184,6 +193,7 @@ class FakeCloudFormation:
         return {"StackId": stack.stack_id}
 
     def _update(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._let_somebody_else_be_quicker()
         stack = self._get(params["StackName"])
         if not stack.status.endswith("_COMPLETE") or stack.status == "ROLLBACK_COMPLETE":
             raise AwsError("ValidationError", f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
@@ -455,6 +465,14 @@ def test_aws_sample_event(world: World) -> None:
     assert world.send(EVENT)["model_package_arn"] == arn(1)
 
 
+def test_a_list_that_lags_behind_does_not_bring_the_rejected_version_back(world: World) -> None:
+    world.registry.put(1)
+    world.registry.put(2)
+    target = Registry(world.registry.client).newest_approved(GROUP, other_than=ModelPackageArn.parse(arn(2)))
+    assert target is not None
+    assert target.arn.version == 1
+
+
 def test_rejecting_twice_is_one_rollback(world: World) -> None:
     world.cloudformation.put("UPDATE_COMPLETE", version=2)
     world.registry.put(1)
@@ -509,6 +527,30 @@ def test_a_deployment_in_progress_is_waited_for(world: World, status: str) -> No
     stack.polls_left = 5
     world.registry.put(2)
     assert world.send(decision(2))["outcome"] == "updated"
+
+
+def test_a_creation_that_somebody_else_began_first_is_waited_for(world: World) -> None:
+    world.registry.put(2)
+
+    def create() -> None:
+        world.cloudformation.put("CREATE_IN_PROGRESS", version=1).polls_left = 2
+
+    world.cloudformation.meanwhile = create
+    assert world.send(decision(2))["outcome"] == "updated"
+    assert world.cloudformation.served == arn(2)
+
+
+def test_an_update_that_somebody_else_began_first_is_waited_for_and_decides_anew(world: World) -> None:
+    stack = world.cloudformation.put("CREATE_COMPLETE", version=1)
+    world.registry.put(2)
+
+    def update() -> None:
+        stack.status, stack.polls_left = "UPDATE_IN_PROGRESS", 2
+        stack.parameters = stack.parameters | {"ModelPackageArn": arn(9), "DecidedAt": "2021-02-24T18:00:00+00:00"}
+
+    world.cloudformation.meanwhile = update
+    assert world.send(decision(2))["outcome"] == "ignored"
+    assert world.cloudformation.served == arn(9)
 
 
 def test_a_deployment_that_outlives_the_function_is_raised_for_a_retry(world: World) -> None:
