@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+import botocore
 import botocore.session
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 from botocore.validate import ParamValidator
@@ -323,7 +324,7 @@ def _limit_problems(value: object, shape: Shape, path: str) -> Iterator[str]:
     elif isinstance(value, str) and not isinstance(value, _Sample):
         limits = shape.metadata
         if "enum" in limits and value not in limits["enum"]:
-            yield f"{path}: {value!r} is not one of the {len(limits['enum'])} values SageMaker knows"
+            yield f"{path}: {value!r} is not one of the {len(limits['enum'])} values that botocore {botocore.__version__} knows"
         elif len(value) > limits.get("max", len(value)):
             yield f"{path}: {len(value)} characters, at most {limits['max']} are allowed"
         elif "pattern" in limits and not _matches(limits["pattern"], value):

@@ -114,7 +114,7 @@ def follow_execution(boto_session: boto3.Session, execution_arn: str) -> Iterato
     Raises:
         RunError: There is no such execution.
     """
-    client = boto_session.client("sagemaker")
+    client = boto_session.client("sagemaker", region_name=_region(execution_arn))
     seen: dict[str, StepStatus] = {}
     last_change = time.monotonic()
     while True:
@@ -136,7 +136,7 @@ def describe_execution(boto_session: boto3.Session, execution_arn: str) -> Execu
     Raises:
         RunError: There is no such execution.
     """
-    client = boto_session.client("sagemaker")
+    client = boto_session.client("sagemaker", region_name=_region(execution_arn))
     description = _describe(client, execution_arn)
     steps = tuple(list_steps(client, execution_arn))
     by_name = {step.name: step for step in steps if step.status == "Succeeded"}
@@ -147,7 +147,7 @@ def describe_execution(boto_session: boto3.Session, execution_arn: str) -> Execu
         status=description["PipelineExecutionStatus"],
         failure_reason=description.get("FailureReason"),
         steps=steps,
-        metrics=_metrics(boto_session, evaluation_uri),
+        metrics=_metrics(boto_session.client("s3", region_name=_region(execution_arn)), evaluation_uri),
         evaluation_uri=evaluation_uri,
         model_package_arn=register.resource_arn if register else None,
     )
@@ -189,6 +189,20 @@ def job_name(client: Any, job_arn: str) -> str:
     return lowered
 
 
+def _region(arn: str) -> str:
+    """The region in an ARN: the session's own may be another.
+
+    Raises:
+        RunError: It is no ARN.
+    """
+    parts = arn.split(":")
+    if len(parts) < 6 or parts[0] != "arn" or not parts[3]:
+        raise RunError(
+            f"{arn} is not the ARN of a pipeline execution (arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>)"
+        )
+    return parts[3]
+
+
 def _describe(client: Any, execution_arn: str) -> Mapping[str, Any]:
     from botocore.exceptions import ClientError
 
@@ -228,7 +242,7 @@ def _evaluation_uri(client: Any, evaluate: StepProgress | None) -> str | None:
     return next((output["S3Output"]["S3Uri"] for output in outputs if output["OutputName"] == _EVALUATION_OUTPUT), None)
 
 
-def _metrics(boto_session: boto3.Session, evaluation_uri: str | None) -> EvaluationMetrics | None:
+def _metrics(s3: Any, evaluation_uri: str | None) -> EvaluationMetrics | None:
     """The report's figures; None when there is no report, or it is of another shape (made by an older version of the steps)."""
     if evaluation_uri is None:
         return None
@@ -236,7 +250,7 @@ def _metrics(boto_session: boto3.Session, evaluation_uri: str | None) -> Evaluat
 
     bucket, _, prefix = evaluation_uri.removeprefix("s3://").partition("/")
     try:
-        body = boto_session.client("s3").get_object(Bucket=bucket, Key=f"{prefix.rstrip('/')}/{_EVALUATION_FILE}")["Body"].read()
+        body = s3.get_object(Bucket=bucket, Key=f"{prefix.rstrip('/')}/{_EVALUATION_FILE}")["Body"].read()
         return EvaluationMetrics.from_report(json.loads(body))
     except (ClientError, ValueError, KeyError, TypeError):
         return None

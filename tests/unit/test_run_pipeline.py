@@ -370,6 +370,11 @@ def test_an_execution_that_does_not_exist_is_one_line() -> None:
         describe_execution(session, EXECUTION)  # type: ignore[arg-type]
 
 
+def test_what_is_no_arn_is_one_line() -> None:
+    with pytest.raises(RunError, match="latest is not the ARN of a pipeline execution"):
+        describe_execution(StubbedSession(), "latest")  # type: ignore[arg-type]
+
+
 # The commit
 
 
