@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 CORE = [
+    # Goes into the Lambda zips, from here.
+    "aws-lambda-powertools>=3,<4",
     "boto3>=1.43.90,<2",
     "click>=8.1,<9",
     "numpy>=2,<3",
@@ -27,7 +29,7 @@ EXTRAS = {
         "torch>=2.6,<3",
     ],
     # The AWS region in one process. moto's seams are held by contract tests against exactly this version.
-    "localcloud": ["moto[s3,server]==5.2.5", "cheroot>=10,<12", "aws-lambda-powertools>=3,<4"],
+    "localcloud": ["moto[s3,server]==5.2.5", "cheroot>=10,<12"],
     "dev": [
         "cfn-lint>=1.40,<2",
         "hypothesis>=6.100,<7",
