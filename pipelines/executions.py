@@ -159,14 +159,15 @@ def list_steps(client: Any, execution_arn: str) -> Iterator[StepProgress]:
     for page in pages:
         for step in page["PipelineExecutionSteps"]:
             source = step.get("CacheHitResult", {}).get("SourcePipelineExecutionArn")
+            metadata = step.get("Metadata", {})
             yield StepProgress(
                 name=step["StepName"],
                 display_name=step.get("StepDisplayName") or step["StepName"],
                 status=cast(StepStatus, step["StepStatus"]),
                 seconds=_seconds(step.get("StartTime"), step.get("EndTime")),
                 cached="CacheHitResult" in step,
-                failure_reason=step.get("FailureReason"),
-                resource_arn=_resource_arn(step.get("Metadata", {})),
+                failure_reason=step.get("FailureReason") or metadata.get("Fail", {}).get("ErrorMessage"),
+                resource_arn=_resource_arn(metadata),
                 cached_from=source,
             )
 

@@ -275,6 +275,15 @@ def test_a_failed_execution_has_its_step_s_own_reason(account: boto3.Session) ->
     assert (result.steps[0].seconds, result.steps[0].display_name) == (2.5, "The Preprocess step")
 
 
+def test_a_missed_gate_says_the_figures(account: boto3.Session) -> None:
+    session = StubbedSession()
+    session.executing("Failed")
+    session.steps(step("QualityGateMissed", "Failed", 0, Metadata={"Fail": {"ErrorMessage": "test accuracy 0.8; required: at least 0.9"}}))
+    failed = describe_execution(session, EXECUTION).failed_step  # type: ignore[arg-type]
+    assert failed is not None
+    assert failed.failure_reason == "test accuracy 0.8; required: at least 0.9"
+
+
 def listed(session: StubbedSession, job: str, page: int = 0, pages: int = 1) -> None:
     summary = {"ProcessingJobName": job, "ProcessingJobArn": arn_of(job), "CreationTime": START, "ProcessingJobStatus": "Completed"}
     request = {"NameContains": "pipelines-abc", **({"NextToken": f"page-{page}"} if page else {})}
