@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Integral = frozenset({"width", "height"})
+_INTEGRAL = frozenset({"width", "height"})
 # Model Monitor's own container uses these KLL parameters and ten buckets.
 _SKETCH_K = 2048
 _SKETCH_C = 0.64
@@ -61,7 +61,7 @@ def constraints(features: Mapping[str, npt.NDArray[np.float64]], labels: Sequenc
 
 
 def _inferred_type(name: str) -> str:
-    return "Integral" if name in Integral else "Fractional"
+    return "Integral" if name in _INTEGRAL else "Fractional"
 
 
 def _numerical(values: npt.NDArray[np.float64]) -> dict[str, Any]:
