@@ -72,9 +72,11 @@ def _member_differences(was: bool, old: Any, is_: bool, new: Any, path: tuple[st
 
 def _by_name(items: list[Any]) -> dict[str | int, Any]:
     for member in NAME_MEMBERS:
-        names = [item.get(member) for item in items if isinstance(item, Mapping)]
-        if len(names) == len(items) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
-            return dict(zip(names, items, strict=True))
+        named: dict[str | int, Any] = {
+            item[member]: item for item in items if isinstance(item, Mapping) and isinstance(item.get(member), str)
+        }
+        if named and len(named) == len(items):
+            return named
     return dict(enumerate(items))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from localcloud.errors import LocalCloudError, ServiceError
 from localcloud.sagemaker.pipelines import names
 from localcloud.sagemaker.pipelines.cache import cache_key, differences, digest_text
-from localcloud.sagemaker.pipelines.definition import Definition, ExceptionType, Step, StepType, parse_definition
+from localcloud.sagemaker.pipelines.definition import Definition, Step, StepType, parse_definition
 from localcloud.sagemaker.pipelines.expressions import ExpressionError, format_time, resolve
 from localcloud.sagemaker.pipelines.graph import Outcome, Schedule, dependencies
 from localcloud.sagemaker.pipelines.host import Host, HostClosing
@@ -287,8 +287,9 @@ class StepRun:
                 raise
             except Exception as error:  # the outermost boundary of a step: a fault of localcloud must end the step, not hang the execution
                 log.exception("Step %s of %s failed inside localcloud", self._step.name, self._execution["Arn"])
-                failure = StepFailed(f"InternalServerError: {type(error).__name__}: {error}", ExceptionType.SERVICE_FAULT)
-            delay = None if self._stopping.is_set() else retries.next_delay(failure.exception, time.monotonic())
+                # Not retried, unlike a fault of AWS: the same would happen again.
+                failure = StepFailed(f"InternalServerError: {type(error).__name__}: {error}")
+            delay = retries.next_delay(failure.exception, time.monotonic())
             if delay is None:
                 return self._end("Failed", failure.reason)
             failures += 1

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from localcloud.errors import ServiceError
-from localcloud.object_store import parse_s3_uri
+from localcloud.messaging import MessageRefused, send_to_queue
+from localcloud.object_store import ObjectNotFound, parse_s3_uri
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -125,12 +126,10 @@ class CloudHost:
 
     def send_message(self, queue_url: str, body: str) -> None:
         """Send an SQS message."""
-        from botocore.exceptions import ClientError
-
         try:
-            self._cloud.clients("sqs").send_message(QueueUrl=queue_url, MessageBody=body)
-        except ClientError as error:
-            raise ServiceError(error.response["Error"]["Code"], error.response["Error"]["Message"]) from error
+            send_to_queue(self._cloud, self._cloud.arn("sqs", queue_url.rpartition("/")[2]), body)
+        except MessageRefused as error:
+            raise ServiceError(error.code, str(error)) from error
 
     def read_object(self, uri: str) -> bytes:
         """Return an S3 object's bytes."""
@@ -138,8 +137,6 @@ class CloudHost:
 
     def has_objects(self, uri: str) -> bool:
         """Return whether any object is at or below an S3 URI."""
-        from localcloud.object_store import ObjectNotFound
-
         try:
             bucket, prefix = parse_s3_uri(uri)
             keys = self._cloud.objects.keys(bucket, prefix.rstrip("/"))

@@ -497,7 +497,7 @@ def _parameter_values(definition: Definition, given: Iterable[Mapping[str, str]]
     if missing:
         raise ServiceError("ValidationException", f"[object has missing required properties ({json.dumps(missing)})]")
     values = {
-        name: _parameter_value(parameter, texts[name]) if name in texts else parameter.default
+        name: _parameter_value(parameter, texts[name]) if name in texts else convert(parameter.default, parameter.type)
         for name, parameter in definition.parameters.items()
     }
     return values, [{"Name": name, "Value": texts.get(name, to_text(value))} for name, value in values.items()]

@@ -296,7 +296,7 @@ def still_usable(step: Step, properties: Mapping[str, Any], outputs: list[str], 
     except ServiceError:
         return False
     if step.type is StepType.ENDPOINT:
-        return found["EndpointStatus"] == "InService" and found["EndpointConfigName"] == properties["EndpointConfigName"]
+        return bool(found["EndpointStatus"] == "InService" and found["EndpointConfigName"] == properties["EndpointConfigName"])
     return True
 
 
@@ -426,10 +426,10 @@ def _output_parameters(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def convert(value: Any, kind: ParameterType) -> str | int | float | bool | None:
+def convert(value: Any, kind: ParameterType) -> Any:
     """Return a value (or the text of one) as a parameter type, None when it is not of that type."""
     if kind.accepts(value):
-        return float(value) if kind is ParameterType.FLOAT else value  # type: ignore[no-any-return]
+        return float(value) if kind is ParameterType.FLOAT else value
     if kind is ParameterType.STRING:
         try:
             return to_text(value)

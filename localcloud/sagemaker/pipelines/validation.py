@@ -188,7 +188,7 @@ def _check_value(definition: Definition, value: Any, shape: Shape, optional: tup
             if member not in members:
                 raise unparsable(f"Unknown Argument member '{member}'.")
             _check_value(definition, item, members[member])
-        for member in shape.required_members:  # type: ignore[attr-defined]
+        for member in shape.required_members:
             if member not in value and member not in optional:
                 raise unparsable(f"Model Validation failed: Missing required key '{member}' in {shape.name}.")
     elif kind == "list":
