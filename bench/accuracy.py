@@ -97,7 +97,9 @@ def main() -> int:
     results = [measure(given.data, seed, given.training) for seed in given.seeds]
     figures = figures_of(results)
     _show(results, figures)
-    text = json.dumps({"cpus": os.cpu_count(), "seeds": [asdict(item) for item in results], "figures": [asdict(item) for item in figures]}, indent=2)
+    text = json.dumps(
+        {"cpus": os.cpu_count(), "seeds": [asdict(item) for item in results], "figures": [asdict(item) for item in figures]}, indent=2
+    )
     if given.output is not None:
         given.output.write_text(text + "\n", encoding="utf-8")
     else:

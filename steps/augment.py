@@ -78,4 +78,5 @@ def _recolour(image: Pixels, random: np.random.Generator, ranges: Augmentation) 
     values = grey.mean() + (values - grey.mean()) * np.float32(contrast)
     grey = grey.mean() + (grey - grey.mean()) * np.float32(contrast)
     values = grey[..., None] + (values - grey[..., None]) * np.float32(saturation)
-    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    rounded: Pixels = np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    return rounded

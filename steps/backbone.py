@@ -64,7 +64,9 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class Convolution(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding, with batch normalisation folded in, and ReLU6 after it when `activate`."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1, *, activate: bool = True) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1, *, activate: bool = True
+    ) -> None:
         super().__init__(channels_in, channels_out, kernel, stride=stride, groups=groups, bias=True)
         self.activate = activate
 

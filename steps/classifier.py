@@ -81,4 +81,4 @@ def logistic_regression(features: Tensor, targets: Tensor, classes: int, c: floa
 def in_batches(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     """`function` applied to [N, ...] in pieces, without gradients."""
     with torch.no_grad():
-        return torch.cat([function(part) for part in inputs.split(_POOL_BATCH)])
+        return torch.cat([function(part) for part in torch.split(inputs, _POOL_BATCH)])

@@ -57,7 +57,9 @@ def _satisfies(installed: tuple[int, ...], comparison: str, wanted: tuple[int, .
         return len(wanted) > 1 and installed >= wanted and installed[: len(wanted) - 1] == wanted[:-1]
     length = max(len(installed), len(wanted))
     left, right = (version + (0,) * (length - len(version)) for version in (installed, wanted))
-    return {"==": left == right, ">=": left >= right, "<=": left <= right, "!=": left != right, "<": left < right, ">": left > right}[comparison]
+    return {"==": left == right, ">=": left >= right, "<=": left <= right, "!=": left != right, "<": left < right, ">": left > right}[
+        comparison
+    ]
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -118,7 +118,9 @@ def _evaluate(given: Arguments, run: Run) -> None:
     path = given.output / REPORT_NAME
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     predictions = given.output / PREDICTIONS_NAME
-    predictions.write_text(json.dumps(_predictions(scored, samples), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    predictions.write_text(
+        json.dumps(_predictions(scored, samples), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     from pictures import Example, draw_all
 
     files = draw_all(scored, [Example(sample.image, sample.source) for sample in samples], given.threshold, given.output)

@@ -94,5 +94,5 @@ def cached_features(trunk: Trunk, images: Sequence[Pixels], indices: Sequence[in
         for start in range(0, len(images), _AUGMENT_BATCH):
             part = slice(start, start + _AUGMENT_BATCH)
             seeds = [(recipe.seed, index, copy) for index in indices[part]]
-            cache[copy, part] = features_of(trunk, augmented_copies(images[part], recipe.image_size, seeds, Augmentation(), threads))
+            cache[copy, part] = features_of(trunk, list(augmented_copies(images[part], recipe.image_size, seeds, Augmentation(), threads)))
     return cache

@@ -205,7 +205,12 @@ def _fingerprint(recipe: Recipe, data_digest: str, processes: Processes) -> str:
 
 
 def _save(
-    directory: Path, fingerprint: str, classifier: Classifier, average: Classifier, optimiser: torch.optim.Optimizer, history: list[EpochMetrics]
+    directory: Path,
+    fingerprint: str,
+    classifier: Classifier,
+    average: Classifier,
+    optimiser: torch.optim.Optimizer,
+    history: list[EpochMetrics],
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     temporary = directory / f".{CHECKPOINT_NAME}.new"

@@ -19,7 +19,17 @@ MAX_PIXELS = 100_000_000
 MIN_SIDE = 2
 
 # What Pillow's decoders raise on damaged files (UnidentifiedImageError is an OSError).
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error, Image.DecompressionBombError)
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 class ImageError(ValueError):

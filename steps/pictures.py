@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ class Example:
 
 def draw_all(scored: Scored, examples: Sequence[Example], threshold: float, directory: Path) -> list[Path]:
     """Draw confusion matrix, reliability diagram, ROC curves, coverage against accuracy, and the sheet of worst mistakes; return the files."""
-    drawers = {
+    drawers: dict[str, Callable[[Figure], None]] = {
         "confusion_matrix": lambda figure: _draw_confusion(figure.subplots(), scored),
         "reliability_diagram": lambda figure: _draw_reliability(figure.subplots(), scored),
         "roc_curves": lambda figure: _draw_roc(figure.subplots(), scored),
@@ -85,7 +85,9 @@ def _draw_reliability(axes: Axes, scored: Scored) -> None:
     )
     axes.plot([item.mean_confidence for item in bins], [item.accuracy for item in bins], "o", color=_RIGHT)
     for item in bins:
-        axes.annotate(f"n={item.count}", (item.mean_confidence, item.accuracy), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=7)
+        axes.annotate(
+            f"n={item.count}", (item.mean_confidence, item.accuracy), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=7
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"Reliability (expected calibration error {expected_calibration_error(scored):.3f})")
 
@@ -109,7 +111,9 @@ def _draw_coverage(axes: Axes, scored: Scored, threshold: float) -> None:
     coverage = float((scored.confidence >= threshold).mean())
     axes.axvline(coverage, linestyle="--", color=_WRONG, label=f"threshold {threshold:g}: coverage {coverage:.1%}")
     axes.legend(loc="lower left", fontsize=8)
-    axes.set(xlim=(0, 1.02), xlabel="coverage: share accepted, most confident first", ylabel="accuracy of those", title="Coverage and accuracy")
+    axes.set(
+        xlim=(0, 1.02), xlabel="coverage: share accepted, most confident first", ylabel="accuracy of those", title="Coverage and accuracy"
+    )
 
 
 def _draw_sheet(figure: Figure, scored: Scored, examples: Sequence[Example]) -> None:
@@ -117,7 +121,9 @@ def _draw_sheet(figure: Figure, scored: Scored, examples: Sequence[Example]) -> 
     rank = np.where(scored.correct, -scored.confidence, 1 + scored.confidence)
     chosen = np.argsort(-rank, kind="stable")[:_SHEET_IMAGES]
     mistakes = int((~scored.correct).sum())
-    figure.suptitle(f"{mistakes} mistakes in {len(examples)} test images, most confident first; then the least confident right answers", fontsize=9)
+    figure.suptitle(
+        f"{mistakes} mistakes in {len(examples)} test images, most confident first; then the least confident right answers", fontsize=9
+    )
     rows = -(-len(chosen) // _SHEET_COLUMNS)
     grid = np.atleast_2d(figure.subplots(rows, _SHEET_COLUMNS, squeeze=False))
     for axes in grid.flat:

@@ -30,7 +30,8 @@ class Scored:
     @property
     def predicted(self) -> Ints:
         """Predicted class indices [N]."""
-        return self.probabilities.argmax(axis=1)
+        highest: Ints = self.probabilities.argmax(axis=1)
+        return highest
 
     @property
     def confidence(self) -> Floats:
@@ -41,7 +42,8 @@ class Scored:
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """Whether each prediction is right [N]."""
-        return self.predicted == self.targets
+        right: npt.NDArray[np.bool_] = self.predicted == self.targets
+        return right
 
     def subset(self, indices: Ints) -> Scored:
         """The images with these indices."""

@@ -7,10 +7,10 @@ import dataclasses
 import json
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from failures import StepError
 
@@ -28,44 +28,63 @@ class BackboneName(StrEnum):
     EFFICIENTNET_LITE0 = "efficientnet-lite0"
 
 
-def _setting(default: Any, help_text: str, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help_text, "low": low, "high": high})
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a recipe's field means, and its range."""
+
+    help: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides which model comes out of the same data. The defaults are the measured recipe."""
 
-    backbone: BackboneName = _setting(BackboneName.EFFICIENTNET_LITE0, "pretrained network")
-    image_size: int = _setting(128, "side, in pixels, of the square that the network sees", 32, 512)
-    frozen_blocks: int = _setting(8, "stem and this many blocks keep their pretrained weights", 1, 15)
-    blocks: int = _setting(13, "the network is cut after this many of its 16 blocks", 2, 16)
-    epochs: int = _setting(10, "passes over the training images", 1, 1000)
-    batch_size: int = _setting(32, "images per step, over all processes", 1, 4096)
-    learning_rate: float = _setting(1e-3, "peak learning rate of the blocks; the head's is twice that", 1e-7, 1)
-    weight_decay: float = _setting(0.05, "AdamW's decoupled weight decay", 0, 1)
-    warmup: float = _setting(0.1, "share of the steps in which the learning rate rises; then it falls as a cosine", 0, 0.9)
-    label_smoothing: float = _setting(0.05, "share of the target spread over all classes", 0, 0.5)
-    mixup: float = _setting(0.2, "parameter of the Beta distribution that mixes pairs of images; 0 = none", 0, 10)
-    dropout: float = _setting(0.2, "share of pooled features left out in training", 0, 0.9)
-    average_decay: float = _setting(0.99, "decay of the moving average of the weights, which is the model that is kept", 0, 0.99999)
-    copies: int = _setting(8, "versions of each training image that are cached: original, mirror image, the rest augmented", 1, 64)
-    cache_gigabytes: float = _setting(8.0, "most memory for cached features; fewer copies are made when they would not fit", 0.01, 10_000)
-    full_fine_tuning: bool = _setting(False, "train every block on freshly augmented images instead of cached features (for GPUs)")
-    seed: int = _setting(0, "seed of everything random", 0, 2**31 - 1)
+    backbone: Annotated[BackboneName, Setting("pretrained network")] = BackboneName.EFFICIENTNET_LITE0
+    image_size: Annotated[int, Setting("side, in pixels, of the square that the network sees", 32, 512)] = 128
+    frozen_blocks: Annotated[int, Setting("stem and this many blocks keep their pretrained weights", 1, 15)] = 8
+    blocks: Annotated[int, Setting("the network is cut after this many of its 16 blocks", 2, 16)] = 13
+    epochs: Annotated[int, Setting("passes over the training images", 1, 1000)] = 10
+    batch_size: Annotated[int, Setting("images per step, over all processes", 1, 4096)] = 32
+    learning_rate: Annotated[float, Setting("peak learning rate of the blocks; the head's is twice that", 1e-7, 1)] = 1e-3
+    weight_decay: Annotated[float, Setting("AdamW's decoupled weight decay", 0, 1)] = 0.05
+    warmup: Annotated[float, Setting("share of the steps in which the learning rate rises; then it falls as a cosine", 0, 0.9)] = 0.1
+    label_smoothing: Annotated[float, Setting("share of the target spread over all classes", 0, 0.5)] = 0.05
+    mixup: Annotated[float, Setting("parameter of the Beta distribution that mixes pairs of images; 0 = none", 0, 10)] = 0.2
+    dropout: Annotated[float, Setting("share of pooled features left out in training", 0, 0.9)] = 0.2
+    average_decay: Annotated[float, Setting("decay of the moving average of the weights, which is the model that is kept", 0, 0.99999)] = (
+        0.99
+    )
+    copies: Annotated[
+        int, Setting("versions of each training image that are cached: original, mirror image, the rest augmented", 1, 64)
+    ] = 8
+    cache_gigabytes: Annotated[
+        float, Setting("most memory for cached features; fewer copies are made when they would not fit", 0.01, 10_000)
+    ] = 8.0
+    full_fine_tuning: Annotated[bool, Setting("train every block on freshly augmented images instead of cached features (for GPUs)")] = (
+        False
+    )
+    seed: Annotated[int, Setting("seed of everything random", 0, 2**31 - 1)] = 0
 
     def __post_init__(self) -> None:
         """Raise StepError naming the first setting that is out of range."""
-        for item in dataclasses.fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            if (low is not None and not value >= low) or (high is not None and not value <= high):
-                raise StepError(f"--{_flag(item.name)} {value}: must be between {low} and {high}")
+        for name, (_, setting) in _settings().items():
+            value = getattr(self, name)
+            if (setting.low is not None and not value >= setting.low) or (setting.high is not None and not value <= setting.high):
+                raise StepError(f"--{_flag(name)} {value}: must be between {setting.low} and {setting.high}")
         if self.frozen_blocks >= self.blocks:
             raise StepError(f"--frozen-blocks {self.frozen_blocks}: must be less than --blocks ({self.blocks})")
 
     def as_dict(self) -> dict[str, str | int | float | bool]:
         """Plain values, for model.json, MLflow and the checkpoint's fingerprint."""
         return {name: str(value) if isinstance(value, StrEnum) else value for name, value in dataclasses.asdict(self).items()}
+
+
+def _settings() -> dict[str, tuple[type, Setting]]:
+    """Type and meaning of each field of the recipe."""
+    hints = typing.get_type_hints(Recipe, include_extras=True)
+    return {name: (typing.get_args(hint)[0], typing.get_args(hint)[1]) for name, hint in hints.items()}
 
 
 _PRESETS: dict[Preset, dict[str, Any]] = {
@@ -109,9 +128,8 @@ def parse_training_arguments(arguments: Sequence[str], environment: typing.Mappi
     """
     parser = _Parser(description="Fine-tunes an image classifier and writes the artifact that serves it.", allow_abbrev=False)
     parser.add_argument("--preset", type=_reader("preset", Preset), default=Preset.STANDARD, help=f"one of {', '.join(Preset)}")
-    types = typing.get_type_hints(Recipe)
-    for item in dataclasses.fields(Recipe):
-        parser.add_argument(*_spellings(item.name), dest=item.name, type=_reader(item.name, types[item.name]), help=item.metadata["help"])
+    for name, (kind, setting) in _settings().items():
+        parser.add_argument(*_spellings(name), dest=name, type=_reader(name, kind), help=setting.help)
     variables = {
         "train": "SM_CHANNEL_TRAIN",
         "validation": "SM_CHANNEL_VALIDATION",
@@ -122,10 +140,13 @@ def parse_training_arguments(arguments: Sequence[str], environment: typing.Mappi
     }
     for name, variable in variables.items():
         parser.add_argument(
-            *_spellings(name), dest=name, default=environment.get(variable) if variable else None, help=f"default: {variable or 'no checkpoints'}"
+            *_spellings(name),
+            dest=name,
+            default=environment.get(variable) if variable else None,
+            help=f"default: {variable or 'no checkpoints'}",
         )
     given = vars(parser.parse_args(list(arguments)))
-    values = _PRESETS[given["preset"]] | {item.name: given[item.name] for item in dataclasses.fields(Recipe) if given[item.name] is not None}
+    values = _PRESETS[given["preset"]] | {name: given[name] for name in _settings() if given[name] is not None}
     paths: dict[str, Path | None] = {}
     for name, variable in variables.items():
         text = _unquoted(given[name]) if given[name] else None

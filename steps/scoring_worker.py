@@ -30,7 +30,7 @@ def serve(artifact: Path) -> int:
         import inference
 
         model = inference.model_fn(str(artifact))
-    except Exception as error:  # the artifact's code may raise anything; the parent turns it into its own error
+    except Exception as error:  # noqa: BLE001 - the artifact's code may raise anything; the parent makes its own error of it
         traceback.print_exc()
         send({"fatal": f"{type(error).__name__}: {error}"})
         return 1
@@ -39,7 +39,9 @@ def serve(artifact: Path) -> int:
         content = source.read(LENGTH.unpack(header)[0])
         began = time.perf_counter()
         try:
-            answered = inference.output_fn(inference.predict_fn(inference.input_fn(content, "application/x-image"), model), "application/json")
+            answered = inference.output_fn(
+                inference.predict_fn(inference.input_fn(content, "application/x-image"), model), "application/json"
+            )
         except inference.RequestError as error:
             send({"error": error.message})
             continue

@@ -175,7 +175,9 @@ def _finish(process: subprocess.Popen[str], run: Run, status: RunStatus) -> None
 def _shown_uri() -> str:
     """The tracking URI without user, password and query."""
     parts = urlsplit(os.environ.get(URI_VARIABLE, ""))
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}" if parts.hostname else f"{parts.scheme}:{parts.path}"
+    return (
+        f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}" if parts.hostname else f"{parts.scheme}:{parts.path}"
+    )
 
 
 def _artifact_location() -> str | None:
@@ -289,7 +291,7 @@ def _work() -> int:
         while (message := messages.get()) is not None:
             recorder.handle(message)
         recorder.end(RunStatus.KILLED)  # without effect after END; the job is gone without one when it was killed
-    except Exception as error:  # whatever MLflow, its plugins or the network raise: tracking warns once and never fails the job
+    except Exception as error:  # noqa: BLE001 - whatever MLflow, its plugins or the network raise, it must not fail the job
         reason = str(error).split("\n")[0][:300]
         logger.warning("MLflow tracking at %s failed, the job goes on without it: %s: %s", _shown_uri(), type(error).__name__, reason)
     return 0
