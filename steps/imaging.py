@@ -52,7 +52,8 @@ def decode(content: bytes, limit: int | None = None) -> Image.Image:
                 raise ImageError(f"the image has {width} x {height} pixels, more than {MAX_PIXELS}")
             if min(width, height) < MIN_SIDE:
                 raise ImageError(f"the image has {width} x {height} pixels; each side must have at least {MIN_SIDE}")
-            if getattr(image, "n_frames", 1) > 1:
+            # MPO: what many phones write for an ordinary photo, a JPEG with a second picture (depth, gain map) behind the first.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ImageError("the image is animated; send a single frame")
             if limit is not None:
                 # Lets the JPEG decoder leave out resolution that is not needed (by halves, never below twice the limit).

@@ -1,0 +1,97 @@
+"""The command line without a region: help, mistakes, and what a script reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCONES = [sys.executable, "-c", "from scones.cli import main; main()"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def scones(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "SCONES_STATE_DIR": str(tmp_path / "state"), **environ}
+    return subprocess.run([*SCONES, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
+    from scones.cli import COMMANDS
+
+    result = scones(tmp_path, "--help")
+    assert result.returncode == 0
+    for name in COMMANDS:
+        assert f"  {name} " in result.stdout
+    assert "Exit codes: 0 done" in result.stdout
+
+
+def test_help_imports_nothing_slow(tmp_path: Path) -> None:
+    code = "import sys; sys.argv = ['scones', '--help']\nfrom scones.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    code += "print([name for name in ('boto3', 'sagemaker', 'moto', 'rich', 'pydantic', 'mlflow', 'torch', 'numpy') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["demo", "up", "down", "stage", "run", "status", "logs", "classify", "mlflow"])
+def test_every_command_has_help_and_json(tmp_path: Path, command: str) -> None:
+    result = scones(tmp_path, command, "--help")
+    assert result.returncode == 0
+    assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["clasify"], ["clasify", "Did you mean 'classify'?"]),
+        (["up", "--port", "99999"], ["99999", "1<=x<=65535"]),
+        (["classify", "photo.png", "--threshold", "1.5"], ["1.5", "0.0<=x<=1.0"]),
+        (["classify", "photo.png", "--threshold", "high"], ["'high'", "float"]),
+        (["config", "show", "--set", "training.epoch=3"], ["training.epoch", "did you mean training.epochs?"]),
+        (["config", "show", "--set", "training.epochs=many"], ["training.epochs = 'many'", "whole number from 1 to 1000"]),
+        (["config", "show", "--set", "training.epochs"], ["section.key=value"]),
+        (["config", "show", "--stage", "prodution"], ["prodution.yaml", "did you mean production?"]),
+        (["mlflow"], ["Nothing was tracked yet", "scones run"]),
+    ],
+)
+def test_a_mistake_is_said_in_a_line_with_what_is_allowed(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    result = scones(tmp_path, *arguments)
+    assert result.returncode in (1, 2)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_an_error_is_a_json_document_too(tmp_path: Path) -> None:
+    result = scones(tmp_path, "config", "show", "--json", "--set", "training.epochs=0")
+    assert result.returncode == 2
+    assert "training.epochs" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_config_show_says_where_each_value_came_from(tmp_path: Path) -> None:
+    result = scones(tmp_path, "config", "show", "--json", "--set", "training.epochs=3", SCONES_QUALITY_GATE__MINIMUM_ACCURACY="0.8")
+    rows = {row["key"]: row for row in json.loads(result.stdout)}
+    assert (rows["training.epochs"]["value"], rows["training.epochs"]["origin"]) == (3, "--set training.epochs")
+    assert rows["quality_gate.minimum_accuracy"]["value"] == 0.8
+    assert "SCONES_QUALITY_GATE__MINIMUM_ACCURACY" in rows["quality_gate.minimum_accuracy"]["origin"]
+    assert rows["project.name"]["origin"] == "config/default.yaml"
+    assert all(row["description"] for row in rows.values())
+
+
+def test_down_without_a_region_is_no_error(tmp_path: Path) -> None:
+    result = scones(tmp_path, "down", "--json")
+    assert result.returncode == 0
+    assert json.loads(result.stdout) == {"stopped": False}
+
+
+def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file is in the way")
+    result = scones(tmp_path, "up", "--detach")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 2
+    assert "--state-dir" in result.stderr
+    assert (tmp_path / "state").read_text() == "a file is in the way"
