@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tarfile
 import zlib
 from pathlib import Path
@@ -38,15 +39,29 @@ def pack(folder: Path) -> bytes | None:
 
 
 def unpack(body: bytes, folder: Path) -> None:
-    """Unpack a tar.gz into a folder.
+    """Unpack a tar.gz into a folder. Owners, times and all permissions but "executable" are dropped.
 
     Raises:
-        BadArchive: It is not an archive, or a member is not a file, folder or link inside the folder.
+        BadArchive: It is not an archive, or has a member that is neither a file nor a folder inside *folder*.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    inside = folder.resolve()
     try:
+        # Member by member: tarfile's own filters are not in every Python 3.11.
         with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
-            # Python's "data" filter refuses absolute paths, "..", links that lead out, devices, and drops owners and set-uid bits.
-            archive.extractall(folder, filter="data")
+            for member in archive:
+                target = inside / member.name
+                if not target.resolve().is_relative_to(inside):
+                    raise BadArchive(f"its member '{member.name}' leaves the folder that it is unpacked to")
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise BadArchive(f"its member '{member.name}' is neither a file nor a folder")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                target.chmod(0o755 if member.mode & 0o100 else 0o644)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadArchive(f"not a tar.gz archive that can be unpacked: {error}") from error

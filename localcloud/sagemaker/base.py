@@ -37,6 +37,16 @@ class SageMakerBase(Service):
         self.jobs = Jobs(cloud, self.emit)
         self.tags = Tags(cloud.db.table("sagemaker.tags"))
 
+    def start(self) -> None:
+        """Fail the jobs that were running when the process before this one ended."""
+        super().start()
+        self.jobs.start()
+
+    def stop(self) -> None:
+        """End the jobs."""
+        self.jobs.stop()
+        super().stop()
+
     def arn(self, kind: str, name: str) -> str:
         """Return a resource's ARN; SageMaker writes names in lower case there (except in the registry)."""
         return self.cloud.arn("sagemaker", f"{kind}/{name.lower()}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
 import subprocess
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from localcloud.database import Document, Table
 from localcloud.errors import ServiceError
 from localcloud.object_store import ObjectNotFound
+from localcloud.sagemaker.output import read_lines
 from localcloud.sagemaker.sandbox import Sandbox, Workshop
 from localcloud.sagemaker.values import now
 
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 STOP_GRACE_SECONDS = 120.0
 #: Longest FailureReason and ExitMessage (one KB in the API reference).
 MESSAGE_LENGTH = 1024
-#: CloudWatch Logs takes no larger event.
-_LINE_BYTES = 256 * 1024
 
 Emit = Callable[[str, dict[str, Any], str], None]
 
@@ -334,7 +332,7 @@ class Job(ABC):
             raise JobError(algorithm_error(reason, 127)) from error
         self._process = process
         assert process.stdout is not None
-        pump = threading.Thread(target=self._pump, args=(process.stdout.fileno(),), name=f"{self.name}-log", daemon=True)
+        pump = threading.Thread(target=read_lines, args=(process.stdout.fileno(), self._print), name=f"{self.name}-log", daemon=True)
         waiter = threading.Thread(target=self._await_exit, args=(process,), name=f"{self.name}-wait", daemon=True)
         pump.start()
         waiter.start()
@@ -361,25 +359,9 @@ class Job(ABC):
             self._ended = True
             self._change.notify_all()
 
-    def _pump(self, descriptor: int) -> None:
-        """Write what the process prints to its log, line by line, until it closes its end."""
-        pending = b""
-        while chunk := os.read(descriptor, 65536):
-            *lines, pending = (pending + chunk).split(b"\n")
-            if len(pending) > _LINE_BYTES:
-                lines.append(pending)
-                pending = b""
-            self._print(lines)
-        if pending:
-            self._print([pending])
-
-    def _print(self, lines: list[bytes]) -> None:
-        if not lines:
-            return
-        pieces = [line[at : at + _LINE_BYTES] for line in lines for at in range(0, max(len(line), 1), _LINE_BYTES)]
-        texts = [piece.decode("utf-8", "replace").rstrip("\r") for piece in pieces]
-        self.log(*texts)
-        self.printed(texts)
+    def _print(self, lines: list[str]) -> None:
+        self.log(*lines)
+        self.printed(lines)
 
 
 _JOB_TYPES: dict[JobKind, type[Job]] = {}

@@ -37,6 +37,7 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         remove_tree(folder)
         folder.mkdir(parents=True)
+        self._real = folder
         self._link: Path | None = None
         # The SDK's driver scripts do not quote paths, so that the jobs must not see a state folder with a space in it.
         if not re.fullmatch(r"[\w./+@,=-]+", str(folder)):
@@ -61,7 +62,7 @@ class Workshop:
 
     def close(self) -> None:
         """Remove everything."""
-        remove_tree(self.folder)
+        remove_tree(self._real)
         if self._link is not None:
             with contextlib.suppress(OSError):
                 self._link.unlink()

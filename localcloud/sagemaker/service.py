@@ -7,21 +7,15 @@ time is over). Requests that come this way are not validated against botocore's 
 
 from __future__ import annotations
 
+from localcloud.sagemaker.endpoints import EndpointOperations
+from localcloud.sagemaker.pipelines.operations import PipelineOperations
 from localcloud.sagemaker.processing import ProcessingOperations
 from localcloud.sagemaker.training import TrainingOperations
 from localcloud.service import Params
 
 
-class SageMakerService(ProcessingOperations, TrainingOperations):
-    """SageMaker's control plane."""
-
-    def start(self) -> None:
-        """Fail jobs that a crash interrupted."""
-        self.jobs.start()
-
-    def stop(self) -> None:
-        """End jobs and model servers."""
-        self.jobs.stop()
+class SageMakerService(PipelineOperations, EndpointOperations, TrainingOperations, ProcessingOperations):
+    """SageMaker's control plane. Endpoints bring configurations, models and the registry with them."""
 
     def add_tags(self, params: Params) -> Params:
         """Add or replace tags of a resource."""
