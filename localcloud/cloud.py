@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from localcloud.service import Service
 
 log = logging.getLogger(__name__)
+
+#: What children inherit of this process's environment: where things are, which certificates and proxies to use, how numeric libraries run.
+_INHERITED = re.compile(
+    r"HOME|USER|LOGNAME|SHELL|TERM|TZ|TMPDIR|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|PYTHONDONTWRITEBYTECODE|PYTHONHASHSEED|PIP_\w+"
+    r"|SSL_CERT_\w+|\w+_CA_BUNDLE|HTTPS?_PROXY|NO_PROXY|https?_proxy|no_proxy|(OMP|OPENBLAS|MKL|NVPL|VECLIB|GOTO|TORCH|CUDA)_\w+"
+)
 
 #: localcloud's own services, by botocore service name. Everything else that SUPPORTED_BY_MOTO (gateway.py) lists is moto's.
 SERVICES: dict[str, str] = {
@@ -92,9 +99,8 @@ class Cloud:
         Args:
             role_arn: The role that the child runs as; on AWS its credentials come from there.
         """
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in ("PYTHONPATH", "PYTHONHOME")
-        }
+        # A container sees none of the shell that started localcloud: a token in a variable must reach neither a job nor, printed, its log.
+        environment = {key: value for key, value in os.environ.items() if _INHERITED.fullmatch(key)}
         environment |= {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": self.settings.region,
