@@ -1,0 +1,1 @@
+"""Resource types: one module per service, one class per type."""

@@ -1,0 +1,82 @@
+"""Which resource types there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from localcloud.cloudformation.blueprint import Registry
+from localcloud.cloudformation.provider import Provider
+from localcloud.cloudformation.providers import (
+    cloudformation,
+    cloudwatch,
+    custom,
+    events,
+    iam,
+    kms,
+    lambda_,
+    logs,
+    s3,
+    sagemaker,
+    secretsmanager,
+    sns,
+    sqs,
+    ssm,
+    stepfunctions,
+)
+
+_CUSTOM = re.compile(r"Custom::[A-Za-z0-9_@-]{1,60}")
+_PROVIDERS: tuple[type[Provider], ...] = (
+    cloudformation.WaitConditionHandle,
+    cloudwatch.Alarm,
+    cloudwatch.Dashboard,
+    events.EventBus,
+    events.Rule,
+    iam.ManagedPolicy,
+    iam.Policy,
+    iam.Role,
+    kms.Alias,
+    kms.Key,
+    lambda_.Alias,
+    lambda_.EventInvokeConfig,
+    lambda_.Function,
+    lambda_.LayerVersion,
+    lambda_.Permission,
+    lambda_.Version,
+    logs.LogGroup,
+    s3.Bucket,
+    s3.BucketPolicy,
+    sagemaker.Endpoint,
+    sagemaker.EndpointConfig,
+    sagemaker.Model,
+    sagemaker.ModelPackageGroup,
+    sagemaker.Pipeline,
+    secretsmanager.Secret,
+    sns.Subscription,
+    sns.Topic,
+    sns.TopicPolicy,
+    sqs.Queue,
+    sqs.QueuePolicy,
+    ssm.Parameter,
+    stepfunctions.StateMachine,
+    stepfunctions.StateMachineAlias,
+    stepfunctions.StateMachineVersion,
+)
+
+
+def build_registry(adopt: Callable[[str, str], None]) -> Registry:
+    """Return the function that finds the provider of a resource type.
+
+    Args:
+        adopt: Notes that a stack (first argument, an id) is a resource of another (second).
+    """
+    providers: dict[str, Provider] = {provider.type: provider() for provider in _PROVIDERS}
+    providers["AWS::CloudFormation::Stack"] = cloudformation.NestedStack(adopt)
+    providers["AWS::CloudFormation::CustomResource"] = custom.CustomResource("AWS::CloudFormation::CustomResource")
+
+    def find(type_name: str) -> Provider | None:
+        if type_name not in providers and _CUSTOM.fullmatch(type_name):
+            providers[type_name] = custom.CustomResource(type_name)
+        return providers.get(type_name)
+
+    return find
