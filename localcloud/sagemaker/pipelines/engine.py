@@ -91,10 +91,11 @@ class Engine:
         if run is not None:
             run.set_limit(limit)
 
-    def forget(self, execution_arn: str) -> None:
-        """Drop an execution that has ended."""
+    def forget(self, execution_arn: str, run: ExecutionRun) -> None:
+        """Drop a run that has ended; a retry may have put another in its place."""
         with self._lock:
-            self._runs.pop(execution_arn, None)
+            if self._runs.get(execution_arn) is run:
+                del self._runs[execution_arn]
 
     def join(self, timeout: float) -> None:
         """Wait until every execution's thread has ended (after the host closed)."""
@@ -178,7 +179,7 @@ class ExecutionRun:
         except Exception:  # the thread's outermost boundary; the next start marks the execution as failed
             log.exception("The execution %s cannot go on", self._arn)
         finally:
-            self._engine.forget(self._arn)
+            self._engine.forget(self._arn, self)
 
     def _schedule(self) -> Schedule:
         """Return the schedule with what is done already: steps of a retried execution, steps that a selective execution takes from its source."""
@@ -224,7 +225,7 @@ class ExecutionRun:
                 changes |= {"Status": "Failed", "FailureReason": FAILURE_REASON}
             elif previous == "Stopping":
                 changes["Status"] = "Stopped"
-            self._engine.forget(self._arn)
+            self._engine.forget(self._arn, self)
             ended = self._store.executions.update(self._arn, **changes)
         self._engine.reporter.execution(ended, previous)
 

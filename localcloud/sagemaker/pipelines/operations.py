@@ -309,18 +309,20 @@ class PipelineOperations(SageMakerBase):
 
     def stop_pipeline_execution(self, params: Params) -> Params:
         """StopPipelineExecution."""
+        stopping: Document | None = None
         with self._pipelines.executions.lock():
             execution = self._execution(params["PipelineExecutionArn"])
-            if execution["Status"] != "Executing" and self._idempotent("StopPipelineExecution", params) is None:
+            if execution["Status"] == "Executing":
+                stopping = self._pipelines.executions.update(execution["Arn"], Status="Stopping", LastModifiedTime=now())
+                self._remember("StopPipelineExecution", params, execution["Arn"])
+            elif self._idempotent("StopPipelineExecution", params) is None:
                 raise ServiceError(
                     "ValidationException",
                     f"Only pipelines with 'Executing' status can be stopped; the status of {execution['Arn']} is '{execution['Status']}'.",
                 )
-            if execution["Status"] == "Executing":
-                stopping = self._pipelines.executions.update(execution["Arn"], Status="Stopping", LastModifiedTime=now())
-                self._remember("StopPipelineExecution", params, execution["Arn"])
-                self._pipeline_engine.reporter.execution(stopping, "Executing")
-        self._pipeline_engine.stop(execution["Arn"])
+        if stopping is not None:
+            self._pipeline_engine.reporter.execution(stopping, "Executing")
+            self._pipeline_engine.stop(execution["Arn"])
         return {"PipelineExecutionArn": execution["Arn"]}
 
     def retry_pipeline_execution(self, params: Params) -> Params:

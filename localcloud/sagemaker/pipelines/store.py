@@ -78,6 +78,11 @@ class PipelineStore:
                 self.steps.delete(key)
         for document in self.executions_of(name):
             self.executions.delete(document["Arn"])
+        arn = f":pipeline/{name}"
+        for key in self.tokens:
+            token = self.tokens.get(key)
+            if token is not None and (token["Arn"].endswith(arn) or f"{arn}/execution/" in token["Arn"]):
+                self.tokens.delete(key)
         self.pipelines.delete(name)
         used = {document["DefinitionDigest"] for table in (self.pipelines, self.executions) for document in table.values()}
         for digest in self.definitions:
