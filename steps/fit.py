@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import pickle
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -244,7 +245,17 @@ def _resume(
         classifier.load_state_dict(state["classifier"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        struct.error,
+        pickle.UnpicklingError,
+    ) as error:
         logger.warning("%s cannot be read (%s); training starts from the beginning", path, error)
         return []
     logger.info("Resuming after epoch %d from %s", len(history), path)

@@ -47,10 +47,13 @@ def joined_processes() -> Iterator[Processes]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    if count > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
+    if count == 1:
         yield Processes(rank, count, device)
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    processes = Processes(rank, count, device)
+    try:
+        yield processes
+        processes.wait()  # nobody closes a connection that another still reads from
     finally:
-        if count > 1:
-            torch.distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()
