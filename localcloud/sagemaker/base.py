@@ -53,8 +53,7 @@ class SageMakerBase(Service):
 
     def emit(self, detail_type: str, detail: dict[str, Any], arn: str) -> None:
         """Put an ``aws.sagemaker`` event about one resource on the event bus; datetimes become milliseconds since 1970, as SageMaker writes them."""
-        if "events" in self.cloud.services:
-            self.cloud.emit("aws.sagemaker", detail_type, json_ready(detail) | {"Tags": self.tags.mapping(arn)}, [arn])
+        self.cloud.emit("aws.sagemaker", detail_type, json_ready(detail) | {"Tags": self.tags.mapping(arn)}, [arn])
 
     def check_role(self, role_arn: str) -> None:
         """Refuse a role that SageMaker cannot assume, as AWS does when something is created with it."""

@@ -71,7 +71,7 @@ def read_manifest(uri: str, body: bytes) -> tuple[str, list[str]]:
         parse_s3_uri(prefix)
         if not all(isinstance(name, str) for name in names):
             raise TypeError("not a string")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, ObjectNotFound) as error:
         raise ObjectNotFound(f'{uri} is not a manifest: a JSON list of {{"prefix": "s3://…"}} and of keys below it') from error
     return prefix, names
 

@@ -347,7 +347,7 @@ class Job(ABC):
         graceful = ending is not Ending.EXITED and not self.jobs.closing
         code = self.cloud.processes.release(process, grace=self.jobs.grace if graceful else 0)
         # What was printed is read before the job's end is recorded; a process that left the group may hold the pipe open, and is not waited for.
-        pump.join(timeout=5)
+        pump.join(timeout=2)
         waiter.join()
         if not pump.is_alive():
             process.stdout.close()

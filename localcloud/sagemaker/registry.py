@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from localcloud.service import Params
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
-_PACKAGE_ARN = re.compile(r"arn:[^:]+:sagemaker:[^:]*:[^:]*:model-package/([^/]+)/(\d+)")
 _CREATE = (
     "ModelPackageGroupName", "ModelPackageDescription", "ModelPackageRegistrationType", "InferenceSpecification", "ModelApprovalStatus",
     "MetadataProperties", "ModelMetrics", "Domain", "Task", "SamplePayloadUrl", "CustomerMetadataProperties", "DriftCheckBaselines",
@@ -236,8 +234,7 @@ class RegistryOperations(SageMakerBase):
         detail = {key: value for key, value in _iso(_visible(package)).items() if key not in ("CreatedBy", "LastModifiedBy")}
         if updated is not None:
             detail["UpdatedModelPackageFields"] = updated
-        if "events" in self.cloud.services:
-            self.cloud.emit("aws.sagemaker", "SageMaker Model Package State Change", detail, [package["ModelPackageArn"]])
+        self.cloud.emit("aws.sagemaker", "SageMaker Model Package State Change", detail, [package["ModelPackageArn"]])
 
 
 def _check_create(params: Params) -> None:
@@ -270,7 +267,3 @@ def _iso(value: Any) -> Any:
         return [_iso(item) for item in value]
     return value
 
-
-def is_package_arn(text: str) -> bool:
-    """Tell whether a text is the ARN of a version."""
-    return _PACKAGE_ARN.fullmatch(text) is not None

@@ -19,6 +19,8 @@ from typing import Any
 from uuid import uuid4
 
 CONTAINER_ROOT = "/opt/ml"
+#: The folder of this machine that no job may touch.
+REAL_ROOT = Path(CONTAINER_ROOT)
 _GUARD = Path(__file__).parent / "guard"
 #: /opt/ml as a path of its own: not the middle of /srv/opt/ml or s3://bucket/opt/ml, not the start of /opt/mlflow.
 _PATH = re.compile(r"(?<![\w.\-])/opt/ml(?![\w.\-])")
@@ -83,7 +85,7 @@ class Sandbox:
         self.work = root / "work"
         self._programs = programs
         self._note = root / "escaped"
-        self._real_before = _fingerprint()
+        self._real_before = _fingerprint(REAL_ROOT)
         for folder in (self.ml, self.work):
             folder.mkdir(parents=True)
 
@@ -155,7 +157,7 @@ class Sandbox:
         """Return what the code did outside of the sandbox, as a sentence; None when it did nothing."""
         if self._note.exists():
             return self._note.read_text(encoding="utf-8", errors="replace").splitlines()[0]
-        if _fingerprint() != self._real_before:
+        if _fingerprint(REAL_ROOT) != self._real_before:
             return (
                 f"The code changed this machine's {CONTAINER_ROOT} while it ran. On localcloud {CONTAINER_ROOT} is not the job's: take paths from arguments "
                 "or SM_* variables, which name the job's own folder."
@@ -179,15 +181,15 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, onerror=make_writable)
 
 
-def _fingerprint() -> tuple[tuple[str, int], ...]:
-    """Describe the real /opt/ml: its entries and their own entries with the times of their last change; empty when there is none."""
+def _fingerprint(root: Path) -> tuple[tuple[str, int], ...]:
+    """Describe a folder: itself, its entries and their own entries with the times of their last change; empty when there is none."""
     found: list[tuple[str, int]] = []
-    pending = [(CONTAINER_ROOT, 2)]
+    pending = [(str(root), 2)]
     while pending:
         path, depth = pending.pop()
         try:
             found.append((path, os.lstat(path).st_mtime_ns))
-            if depth and os.path.isdir(path) and path != f"{CONTAINER_ROOT}/metadata":
+            if depth and os.path.isdir(path) and os.path.basename(path) != "metadata":
                 pending += [(entry.path, depth - 1) for entry in os.scandir(path)]
         except OSError:
             continue
