@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from moto.core.base_backend import BackendDict
 
 from localcloud.background import Background
+from localcloud import bucket_policies
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
 from localcloud.logs import LogWriter
@@ -124,6 +125,7 @@ class Cloud:
         """Load the state and start the services (after the port is known)."""
         # moto's backends are the process's, not this object's: what an earlier region in the same process (a test's) left is not ours.
         BackendDict.reset()
+        bucket_policies.install()
         self.snapshots.load()
         self.background.start()
         for service in self.services.values():
