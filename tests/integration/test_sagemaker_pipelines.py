@@ -472,7 +472,7 @@ def test_starting_twice_with_one_token_starts_once(client: Any) -> None:
     assert len(client.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]) == 1
 
 
-PARAMETERS = [
+PARAMETERS: list[Json] = [
     {"Name": "Uri", "Type": "String"},
     {"Name": "Epochs", "Type": "Integer", "DefaultValue": 1},
     {"Name": "Rate", "Type": "Float", "DefaultValue": 0.1},

@@ -26,7 +26,8 @@ from helpers_localcloud_pipelines import (
     training,
 )
 
-from localcloud.errors import ServiceError
+from localcloud.errors import LocalCloudError, ServiceError
+from localcloud.sagemaker.pipelines import engine as engine_module
 from localcloud.sagemaker.pipelines.engine import FAILURE_REASON, INTERRUPTED_REASON, Engine
 from localcloud.sagemaker.pipelines.host import Invocation
 from localcloud.sagemaker.pipelines.store import now
@@ -181,6 +182,23 @@ def test_a_fault_of_localcloud_ends_the_step_and_not_the_process(runner: Runner)
     runner.host.functions[FUNCTION] = lambda payload: 1 / 0  # type: ignore[arg-type,return-value]
     arn = runner.run(definition(lambda_step("L")))
     assert runner.steps(arn)["L"]["FailureReason"] == "InternalServerError: ZeroDivisionError: division by zero"
+
+
+def test_a_full_disk_delays_the_record_and_loses_nothing(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_RECORD_AGAIN_SECONDS", 0.01)
+    put = runner.store.steps.put
+    refusals = iter(range(3))
+
+    def full_for_a_while(key: str, document: Json) -> None:
+        if document["Status"] == "Succeeded" and next(refusals, None) is not None:
+            raise LocalCloudError("The state cannot be saved: database or disk is full.")
+        put(key, document)
+
+    monkeypatch.setattr(runner.store.steps, "put", full_for_a_while)
+    arn = runner.run(definition(processing("P")))
+    assert next(refusals, None) is None
+    assert runner.statuses(arn) == {"P": "Succeeded"}
+    assert len(runner.host.created("CreateProcessingJob")) == 1
 
 
 def test_retry_policies_start_a_new_job(runner: Runner) -> None:

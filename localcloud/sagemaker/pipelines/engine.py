@@ -11,10 +11,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from localcloud.errors import LocalCloudError, ServiceError
 from localcloud.sagemaker.pipelines import names
@@ -31,11 +31,14 @@ from localcloud.sagemaker.pipelines.validation import OPERATIONS
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: https://docs.aws.amazon.com/general/latest/gr/sagemaker.html: steps of one execution that run at once.
 MAX_PARALLEL_STEPS = 50
 FAILURE_REASON = "Step failure: One or multiple steps failed."
 INTERRUPTED_REASON = "InternalServerError: localcloud ended while this step was running. Retry the execution to go on from here."
 _LONGEST_FAILURE_REASON = 1024
+_RECORD_AGAIN_SECONDS = 1.0
 
 #: Statuses of executions and steps in which something goes on.
 ACTIVE_EXECUTION = ("Executing", "Stopping")
@@ -90,6 +93,23 @@ class Engine:
             run = self._runs.get(execution_arn)
         if run is not None:
             run.set_limit(limit)
+
+    def record(self, write: Callable[[], T]) -> T:
+        """Write to the state file. While that fails (a full disk) try again: what a step made must not be lost, and nobody may wait for ever.
+
+        Raises:
+            HostClosing: The region is shutting down.
+        """
+        told = False
+        while not self.host.closing:
+            try:
+                return write()
+            except LocalCloudError as error:
+                if not told:
+                    log.error("%s", error)
+                    told = True
+                time.sleep(_RECORD_AGAIN_SECONDS)
+        raise HostClosing
 
     def forget(self, execution_arn: str, run: ExecutionRun) -> None:
         """Drop a run that has ended; a retry may have put another in its place."""
@@ -207,11 +227,8 @@ class ExecutionRun:
             outcome, condition = run.run()
         except HostClosing:
             self._queue.put(None)
-            return
-        except LocalCloudError:
-            log.exception("Step %s of %s cannot be recorded", step.name, self._arn)
-            outcome, condition = Outcome.FAILED, None
-        self._queue.put(_Finished(step.name, outcome, condition))
+        else:
+            self._queue.put(_Finished(step.name, outcome, condition))
 
     def _end(self, schedule: Schedule) -> None:
         # Stop and end may come at once: the status is read and written in one go.
@@ -226,7 +243,7 @@ class ExecutionRun:
             elif previous == "Stopping":
                 changes["Status"] = "Stopped"
             self._engine.forget(self._arn, self)
-            ended = self._store.executions.update(self._arn, **changes)
+            ended = self._engine.record(lambda: self._store.executions.update(self._arn, **changes))
         self._engine.reporter.execution(ended, previous)
 
 
@@ -282,9 +299,9 @@ class StepRun:
                 failure = error
             except ExpressionError as error:
                 failure = StepFailed(f"ClientError: {error}")
-            except ServiceError as error:
-                failure = StepFailed(f"ClientError: {error.message}")
-            except (HostClosing, LocalCloudError):
+            except (ServiceError, LocalCloudError) as error:
+                failure = StepFailed(f"ClientError: {error.message if isinstance(error, ServiceError) else error}")
+            except HostClosing:
                 raise
             except Exception as error:  # the outermost boundary of a step: a fault of localcloud must end the step, not hang the execution
                 log.exception("Step %s of %s failed inside localcloud", self._step.name, self._execution["Arn"])
@@ -386,7 +403,7 @@ class StepRun:
             self._document["Status"] = "Executing"
             self._write(previous)
         else:
-            self._store.put_step(self._document)
+            self._engine.record(lambda: self._store.put_step(self._document))
 
     def _mark_stopping(self) -> None:
         previous, self._document["Status"] = self._document["Status"], "Stopping"
@@ -409,9 +426,7 @@ class StepRun:
         return Outcome(status), None
 
     def _write(self, previous: str | None) -> None:
-        if self._host.closing:
-            raise HostClosing
-        self._store.put_step(self._document)
+        self._engine.record(lambda: self._store.put_step(self._document))
         self._engine.reporter.step(self._execution["PipelineArn"], self._document, previous)
 
     def _wait(self, seconds: float) -> bool:
