@@ -9,6 +9,7 @@ from pathlib import Path
 
 import preprocess
 import pytest
+from failures import StepError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipe import Preset, Recipe
@@ -183,7 +184,7 @@ def test_a_setting_left_out_of_default_yaml_is_named(config_dir: Path) -> None:
     assert "evaluation" in str(error_of(config_dir=config_dir))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_whatever_is_given_is_a_value_or_one_line(key: str, value: str) -> None:
     for override in (f"{key}={value}", f"training.epochs={value}", f"project.tags={value}", f"aws.bucket={value}"):
@@ -195,20 +196,32 @@ def test_whatever_is_given_is_a_value_or_one_line(key: str, value: str) -> None:
         assert len(message.splitlines()) <= 1
 
 
-def test_recipe_settings_are_the_train_job_s_hyperparameters() -> None:
-    fields = {item.name: item for item in dataclasses.fields(Recipe)}
-    recipe = load().settings.training.recipe
-    assert set(type(recipe).model_fields) - {"preset"} == set(fields) - {"epochs", "seed"}  # these two are pipeline parameters
+def accepted_by_the_train_job(name: str, value: float) -> bool:
+    beside = {"blocks": {"frozen_blocks": 1}, "frozen_blocks": {"blocks": 16}}.get(name, {})
+    try:
+        Recipe(**{name: value, **beside})  # type: ignore[arg-type]
+    except StepError:
+        return False
+    return True
+
+
+def test_recipe_settings_are_the_train_job_s_hyperparameters_with_its_ranges() -> None:
+    training = load().settings.training
+    names = {item.name for item in dataclasses.fields(Recipe)}
+    assert set(type(training.recipe).model_fields) - {"preset"} == names - {"epochs", "seed"}  # these two are pipeline parameters
     assert all(load(f"training.recipe.preset={preset}").settings.training.recipe.preset == preset for preset in Preset)
-    for name, item in fields.items():
-        section = "training" if name in ("epochs", "seed") else "training.recipe"
-        for limit in (item.metadata["low"], item.metadata["high"]):
-            if limit is not None and name not in ("blocks", "frozen_blocks"):
-                load(f"{section}.{name}={limit}")
-                beyond = (
-                    limit * 2 + 1 if limit == item.metadata["high"] else limit / 2 - 1 if isinstance(item.default, float) else limit - 1
-                )
-                error_of(f"{section}.{name}={beyond}")
+    properties = type(training.recipe).model_json_schema()["properties"]
+    properties |= {name: type(training).model_json_schema()["properties"][name] for name in ("epochs", "seed")}
+    limited = 0
+    for name in names:
+        for kind in properties[name].get("anyOf", [properties[name]]):
+            step = 1 if kind.get("type") == "integer" else 1e-9
+            for limit, outward in ((kind.get("minimum"), -step), (kind.get("maximum"), step)):
+                if limit is not None:
+                    limited += 1
+                    assert accepted_by_the_train_job(name, limit), f"{name}={limit}"
+                    assert not accepted_by_the_train_job(name, limit + outward), f"{name}={limit + outward}"
+    assert limited == 2 * 15
 
 
 def test_data_settings_are_the_preprocess_job_s_options_with_its_defaults() -> None:
