@@ -296,7 +296,7 @@ class LambdaService(Service):
                 # AWS publishes nothing when neither code nor configuration changed since the last version.
                 return dict(newest)
         number = str(document["next_version"])
-        published = configuration | {"Version": number, "FunctionArn": f"{configuration['FunctionArn']}:{number}", "RevisionId": new_revision()}
+        published: dict[str, Any] = configuration | {"Version": number, "FunctionArn": f"{configuration['FunctionArn']}:{number}", "RevisionId": new_revision()}
         if description is not None:
             published["Description"] = description
         document["versions"][number] = {"configuration": published, "code": document["code"]}

@@ -1,0 +1,1 @@
+"""Amazon EventBridge: rules on event buses, and the delivery of events to their targets."""

@@ -1,0 +1,1 @@
+"""AWS Step Functions: an interpreter of the Amazon States Language, and the API around it."""
