@@ -284,8 +284,9 @@ class Job(ABC):
         self.cloud.logs.write(self.group, self.stream, *lines)
 
     def _run(self) -> None:
-        sandbox = self.jobs.workshop.sandbox()
+        sandbox: Sandbox | None = None
         try:
+            sandbox = self.jobs.workshop.sandbox()
             self._work(sandbox)
         except JobError as error:
             self.fail(str(error))
@@ -294,7 +295,8 @@ class Job(ABC):
                 log.exception("%s job %s failed inside localcloud", self.kind, self.name)
             self.fail(f"InternalServerError: We encountered an internal error. Please try again. ({error})")
         finally:
-            sandbox.remove()
+            if sandbox is not None:
+                sandbox.remove()
             self.jobs.finished(self)
 
     def _work(self, sandbox: Sandbox) -> None:

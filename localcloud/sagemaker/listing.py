@@ -23,9 +23,7 @@ def list_page(
     *,
     name: str,
     status: str | None = None,
-    default_sort: str = "CreationTime",
     default_order: str = "Descending",
-    page: int = PAGE,
 ) -> tuple[list[Document], Document]:
     """Return one page of documents and the response's ``{"NextToken": …}`` (empty on the last page).
 
@@ -34,15 +32,13 @@ def list_page(
         params: The List… request: CreationTimeAfter/Before, LastModifiedTimeAfter/Before, NameContains, StatusEquals, SortBy, SortOrder, MaxResults, NextToken.
         name: The member that identifies a document; the order of equals.
         status: The member that StatusEquals and SortBy=Status are about.
-        default_sort: SortBy's default.
         default_order: SortOrder's default.
-        page: MaxResults' default.
 
     Raises:
         ServiceError: The token is not one of ours.
     """
     found = [document for document in documents if _matches(document, params, name, status)]
-    by = params.get("SortBy") or default_sort
+    by = params.get("SortBy") or "CreationTime"
     member = name if by == "Name" else (status or name) if by == "Status" else by
     found.sort(key=lambda document: (document[member], document[name]), reverse=(params.get("SortOrder") or default_order) == "Descending")
     token = params.get("NextToken")
@@ -53,7 +49,7 @@ def list_page(
         start = next((index + 1 for index, document in enumerate(found) if str(document[name]) == last), 0)
         if start == 0:
             raise ServiceError("ValidationException", "Invalid pagination token given.")
-    end = start + (params.get("MaxResults") or page)
+    end = start + (params.get("MaxResults") or PAGE)
     rest = {"NextToken": base64.urlsafe_b64encode(str(found[end - 1][name]).encode()).decode()} if end < len(found) else {}
     return found[start:end], rest
 

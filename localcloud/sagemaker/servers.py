@@ -94,12 +94,13 @@ class ModelServer:
         self, cloud: Cloud, workshop: Workshop, container: Container, endpoint: str, variant: str, startup_seconds: float = STARTUP_SECONDS
     ) -> None:
         self._cloud = cloud
+        self._workshop = workshop
         self._container = container
         self._variant = variant
         self._startup_seconds = startup_seconds
         self._group = f"/aws/sagemaker/Endpoints/{endpoint}"
         self._stream = f"{variant}/i-{uuid4().hex[:17]}"
-        self._sandbox: Sandbox = workshop.sandbox()
+        self._sandbox: Sandbox | None = None
         self._last_line = ""
         self._change = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,12 +122,12 @@ class ModelServer:
             DeploymentError: It does not; nothing is left behind.
         """
         try:
-            self._prepare()
-            self._launch()
+            self._sandbox = self._prepare()
+            self._launch(self._sandbox)
         except DeploymentError:
             self.stop()
             raise
-        self._keeper = threading.Thread(target=self._keep, name=f"{self._group} {self._variant}", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, args=(self._sandbox,), name=f"{self._group} {self._variant}", daemon=True)
         self._keeper.start()
 
     def stop(self) -> None:
@@ -141,7 +142,8 @@ class ModelServer:
             self._keeper.join()
         for connection in self._idle:
             connection.close()
-        self._sandbox.remove()
+        if self._sandbox is not None:
+            self._sandbox.remove()
 
     def invoke(self, body: bytes, headers: dict[str, str], timeout: float) -> Reply:
         """POST to /invocations.
@@ -193,9 +195,24 @@ class ModelServer:
         for connection in dropped:
             connection.close()
 
-    def _prepare(self) -> None:
-        """Fill the model's folder."""
-        folder = self._sandbox.path("/opt/ml/model")
+    def _prepare(self) -> Sandbox:
+        """Make a folder with the model in it.
+
+        Raises:
+            DeploymentError: The model is not in S3, or not an archive, or there is no room for it.
+        """
+        try:
+            sandbox = self._workshop.sandbox()
+        except OSError as error:
+            raise DeploymentError(f"InternalServerError: the model's folder cannot be made: {error}") from error
+        try:
+            self._download(sandbox.path("/opt/ml/model"))
+        except DeploymentError:
+            sandbox.remove()
+            raise
+        return sandbox
+
+    def _download(self, folder: Path) -> None:
         folder.mkdir()
         uri = self._container.model_data
         if uri is None:
@@ -216,19 +233,18 @@ class ModelServer:
                 f"tar.gz archive. ({error})"
             ) from error
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, sandbox: Sandbox) -> dict[str, str]:
         settings = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"} | self._container.environment
         code = settings["SAGEMAKER_SUBMIT_DIRECTORY"]
         if code.startswith("s3://"):
             # The SDK's way for code that is not in the artifact.
-            folder = self._sandbox.ml / "code"
             try:
-                unpack(self._cloud.objects.read(code), folder)
-            except (ObjectNotFound, BadArchive) as error:
+                unpack(self._cloud.objects.read(code), sandbox.ml / "code")
+            except (ObjectNotFound, BadArchive, OSError) as error:
                 raise DeploymentError(f"The code archive {code} cannot be used: {error}") from error
             settings["SAGEMAKER_SUBMIT_DIRECTORY"] = "/opt/ml/code"
         settings["SM_MODEL_DIR"] = "/opt/ml/model"
-        environment = self._sandbox.environment(self._cloud.client_environment(self._container.role_arn), settings)
+        environment = sandbox.environment(self._cloud.client_environment(self._container.role_arn), settings)
         self._check_requirements(Path(environment["SAGEMAKER_SUBMIT_DIRECTORY"]) / "requirements.txt")
         return environment
 
@@ -241,13 +257,13 @@ class ModelServer:
                 "localcloud installs nothing for a model."
             )
 
-    def _launch(self) -> None:
+    def _launch(self, sandbox: Sandbox) -> None:
         """Start the process and wait until it answers /ping.
 
         Raises:
             DeploymentError: It ended, or did not answer in time.
         """
-        environment = self._environment()
+        environment = self._environment(sandbox)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(_BACKLOG)
@@ -256,7 +272,7 @@ class ModelServer:
             try:
                 process = self._cloud.processes.spawn(
                     # -P: the folder of the program is not for the user's imports.
-                    [sys.executable, "-P", str(_PROGRAM)], env=environment, cwd=self._sandbox.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    [sys.executable, "-P", str(_PROGRAM)], env=environment, cwd=sandbox.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                     pass_fds=(listener.fileno(),),
                 )  # fmt: skip
             except (OSError, RuntimeError) as error:
@@ -299,7 +315,7 @@ class ModelServer:
         if process is not None:
             self._cloud.processes.release(process)
 
-    def _keep(self) -> None:
+    def _keep(self, sandbox: Sandbox) -> None:
         """Start the process again whenever it ends, until `stop`."""
         backoff = _BACKOFF_SECONDS[0]
         while True:
@@ -319,7 +335,7 @@ class ModelServer:
             while not self._stopped_within(backoff):
                 backoff = min(2 * backoff, _BACKOFF_SECONDS[1])
                 try:
-                    self._launch()
+                    self._launch(sandbox)
                     break
                 except DeploymentError as error:
                     self._print([f"localcloud: {error}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,38 @@ def test_an_output_bucket_that_is_not_there_fails_the_job(lab: Lab) -> None:
     outputs = {"Outputs": [s3_output("out", "s3://no-such-bucket/x")]}
     job = lab.process("import pathlib, sys\npathlib.Path(sys.argv[1], 'x').touch()", ProcessingOutputConfig=outputs)
     assert job["FailureReason"] == "ClientError: Data upload failed: The S3 bucket 'no-such-bucket' does not exist"
+
+
+def test_results_reach_the_disk_all_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, upload, blocked = lab.region.cloud, lab.region.cloud.objects.upload, []
+
+    def checked(source: Path, uri: str) -> int:
+        # A snapshot in the middle of the upload would put half of the results on the disk.
+        snapshot = threading.Thread(target=cloud.snapshots.flush)
+        snapshot.start()
+        count: int = upload(source, uri)
+        snapshot.join(0.2)
+        blocked.append(snapshot.is_alive())
+        return count
+
+    monkeypatch.setattr(cloud.objects, "upload", checked)
+    assert lab.process("import pathlib, sys\npathlib.Path(sys.argv[1], 'x').touch()")["ProcessingJobStatus"] == "Completed"
+    assert blocked == [True]
+
+
+def test_a_full_disk_fails_the_job_and_not_the_region(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.service.jobs.workshop, "sandbox", full)
+        reason = lab.process("")["FailureReason"]
+    assert reason.startswith("InternalServerError: ")
+    assert "No space left on device" in reason
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.region.cloud.objects, "download", full)
+        assert lab.process("")["FailureReason"] == "ClientError: Data download failed: [Errno 28] No space left on device"
+    assert lab.process("")["ProcessingJobStatus"] == "Completed"
 
 
 def test_a_shell_script_is_an_entrypoint_too(lab: Lab) -> None:
