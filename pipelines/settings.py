@@ -39,7 +39,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class _Section(BaseModel):
     """Base of all sections: immutable, no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Schemas are built when settings are first loaded, not when the module is imported: `scones --help` loads none.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Tag(_Section):
