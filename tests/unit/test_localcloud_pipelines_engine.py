@@ -539,6 +539,16 @@ def test_a_stopped_execution_tells_the_queue_and_waits_for_the_callback(runner: 
     assert execution["Status"] == "Failed"
 
 
+def test_what_ends_well_while_stopping_starts_nothing_more(runner: Runner) -> None:
+    arn = runner.start(definition(CALLBACK, processing("After", DependsOn=["Ask"])))
+    runner.wait_for(lambda: runner.statuses(arn).get("Ask") == "Executing")
+    runner.stop(arn)
+    runner.engine.callbacks.succeed(runner.host.messages[0][1]["token"], {"n": "1"})
+    runner.host.announce()
+    assert runner.wait(arn)["Status"] == "Stopped"
+    assert runner.statuses(arn) == {"Ask": "Succeeded"}
+
+
 def test_events_have_awss_shapes(runner: Runner) -> None:
     arn = runner.run(definition(processing("P")))
     resources = [PIPELINE_ARN, arn]
