@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import pickle
+import sys
 import tempfile
 import threading
 import time
@@ -161,6 +162,9 @@ class Snapshots:
 
 
 def _backend_dict(service: str, create: bool = False) -> BackendDict[Any] | None:
+    # Asking moto for a service imports it; one that nobody used has no state.
+    if not create and f"moto.{service}.models" not in sys.modules:
+        return None
     from moto import backends
 
     found: BackendDict[Any] = backends.get_backend(service)  # type: ignore[call-overload]
@@ -177,8 +181,11 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         if isinstance(obj, BaseBackend):
             return ("backend", type(obj).__module__.split(".")[1], obj.account_id, obj.region_name)
+        # A lock that two places share must be one lock again, so that it is known by its identity.
+        if isinstance(obj, threading.Condition):
+            return ("Condition", str(id(obj)))
         if isinstance(obj, _LOCK_TYPES):
-            return ("lock", "RLock" if isinstance(obj, _LOCK_TYPES[1]) else "Lock")
+            return ("RLock" if isinstance(obj, _LOCK_TYPES[1]) else "Lock", str(id(obj)))
         if isinstance(obj, tempfile.SpooledTemporaryFile):
             return ("blob", self._store(obj))
         return None
@@ -226,6 +233,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._blobs = blobs
         self._used = used
+        self._locks: dict[tuple[str, ...], Any] = {}
 
     def persistent_load(self, pid: tuple[str, ...]) -> Any:
         kind, *rest = pid
@@ -240,4 +248,4 @@ class _Unpickler(pickle.Unpickler):
             body.write((self._blobs / rest[0]).read_bytes())
             body.__dict__["localcloud_blob"] = rest[0]
             return body
-        return threading.RLock() if rest == ["RLock"] else threading.Lock()
+        return self._locks.setdefault(pid, {"Condition": threading.Condition, "RLock": threading.RLock, "Lock": threading.Lock}[kind]())
