@@ -89,7 +89,7 @@ def model_fn(model_dir: str) -> Model:
     return Model(session, tuple(description["labels"]), float(description["temperature"]), limit)
 
 
-def input_fn(request_body: bytes, content_type: str | None) -> bytes:
+def input_fn(request_body: bytes | bytearray, content_type: str | None) -> bytes:
     """The image file's bytes. Raises RequestError 415 unless the content type is an image's."""
     kind = (content_type or "").split(";")[0].strip().lower()
     if kind not in CONTENT_TYPES:

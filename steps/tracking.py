@@ -7,8 +7,8 @@
         run.log_artifact(Path("confusion_matrix.png"))
 
 All calls return at once and never raise. They are handed to a process of its own, which imports MLflow (3 s of processor time), talks to the
-server, and writes one warning when that fails; leaving the `with` block waits for it, `PATIENCE_SECONDS` at most. Nothing happens at all
-unless MLFLOW_TRACKING_URI is set. Values that are not finite are not written: a missing figure is missing, not NaN, 0 or -1.
+server, and writes one warning when that fails; leaving the `with` block waits for it, `DRAIN_SECONDS` at most once MLflow is imported.
+Nothing happens at all unless MLFLOW_TRACKING_URI is set. Values that are not finite are not written: a missing figure is missing, not NaN, 0 or -1.
 
 The runs: one per pipeline execution (found by its tag, or made), the jobs as its children. The execution is read from the job's own name,
 `pipelines-<execution id>-<step>-<suffix>`; a job with another name gets a run without a parent.
@@ -43,9 +43,12 @@ EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
 DEFAULT_EXPERIMENT = "scones-vehicle-classifier"
 EXECUTION_TAG = "scones.pipeline_execution_id"
 JOB_TAG = "scones.job_name"
-PATIENCE_SECONDS = 20.0
-# One retry after at most 5 seconds, unless the user set something else; MLflow's own defaults (7 retries, 120 s) would hold a job for minutes.
-_HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+# From the job's end: how long the tracking process goes on with what is still to be recorded, and when it is killed. The second is long,
+# because on a busy machine importing MLflow alone may take long; a server that does not answer is noticed by the limits below.
+DRAIN_SECONDS = 15.0
+PATIENCE_SECONDS = 90.0
+# One retry, 3 seconds for an answer, unless the user set something else; MLflow's own (7 retries, 120 s) would hold a job for minutes.
+_HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
 _MAX_DIGEST = 36  # MLflow's limit on a dataset's digest
 _JOB_NAME = re.compile(r"pipelines-(?P<execution>[a-z0-9]+)-(?P<step>.+)-[A-Za-z0-9]+")
 
@@ -270,16 +273,32 @@ class Recorder:
         return str(found[0].info.run_id)
 
 
-def _read_messages(channel: IO[str], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    """Empty the pipe as it fills, so that the job never waits to write."""
-    for line in channel:
-        messages.put(json.loads(line))
-    messages.put(None)
+class Inbox:
+    """The job's messages. A thread empties the pipe as it fills, so that the job never waits to write."""
+
+    def __init__(self, channel: IO[str]) -> None:
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._closed: float | None = None
+        threading.Thread(target=self._read, args=(channel,), daemon=True).start()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Each message as it comes, until the job has closed the pipe. Raises TimeoutError when that was `DRAIN_SECONDS` ago (or this call,
+        if it came later) and there are still some."""
+        began = time.monotonic()
+        while (message := self._messages.get()) is not None:
+            if self._closed is not None and time.monotonic() > max(self._closed, began) + DRAIN_SECONDS:
+                raise TimeoutError(f"it is slow: after {DRAIN_SECONDS:.0f} s some records were still to be written")
+            yield message
+
+    def _read(self, channel: IO[str]) -> None:
+        for line in channel:
+            self._messages.put(json.loads(line))
+        self._closed = time.monotonic()
+        self._messages.put(None)
 
 
 def _work() -> int:
-    messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_read_messages, args=(sys.stdin, messages), daemon=True).start()
+    inbox = Inbox(sys.stdin)
     # pandas is optional for MLflow, not used here, and a third of the import time.
     sys.modules["pandas"] = None  # type: ignore[assignment]
     try:
@@ -288,7 +307,7 @@ def _work() -> int:
         for chatty in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
         recorder = Recorder(MlflowClient(), os.environ.get(EXPERIMENT_VARIABLE) or DEFAULT_EXPERIMENT)
-        while (message := messages.get()) is not None:
+        for message in inbox.messages():
             recorder.handle(message)
         recorder.end(RunStatus.KILLED)  # without effect after END; the job is gone without one when it was killed
     except Exception as error:  # noqa: BLE001 - whatever MLflow, its plugins or the network raise, it must not fail the job

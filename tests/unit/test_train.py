@@ -24,6 +24,7 @@ from augment import Augmentation, augmented_copies
 from classifier import Classifier, logistic_regression
 from failures import StepError
 from features import equal_batches
+from graph import write_graph
 from processes import Processes
 from shards import write_shards
 from tracking import Run
@@ -153,7 +154,7 @@ def test_metric_definitions_read_the_log(tmp_path: Path, caplog: pytest.LogCaptu
 
 def test_an_export_that_differs_from_the_trained_model_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_splits(tmp_path)
-    original = training.write_graph
+    original = write_graph
 
     def wrong(stem: Any, blocks: Any, size: int, head: Any) -> bytes:
         return original(stem, blocks, size, (head[0] * np.float32(1.5), head[1]))
@@ -191,8 +192,9 @@ def test_full_fine_tuning_changes_the_stem_too(tmp_path: Path) -> None:
     paths = paths_in(tmp_path)
     training.train(dataclasses.replace(TINY, full_fine_tuning=True, epochs=1), paths, Run(None))
     import onnx
-    from backbone import load_backbone
     from onnx import numpy_helper
+
+    from backbone import load_backbone
 
     constants = {item.name: item for item in onnx.load(str(paths.model_dir / "model.onnx")).graph.initializer}
     stem = numpy_helper.to_array(constants["stem.weight"])
@@ -205,9 +207,11 @@ def test_two_processes_train_one_model(tmp_path: Path, full: bool) -> None:
     paths = paths_in(tmp_path)
     arguments = ["--image-size", "32", "--frozen-blocks", "1", "--blocks", "2", "--epochs", "2", "--batch-size", "8", "--copies", "2"]
     result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(STEPS / "train.py")]
-        + ["--train", str(paths.train), "--validation", str(paths.validation), "--model-dir", str(paths.model_dir)]
-        + ["--output-data-dir", str(paths.output_data_dir), "--full-fine-tuning", str(full), *arguments],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(STEPS / "train.py")),
+            *("--train", str(paths.train), "--validation", str(paths.validation), "--model-dir", str(paths.model_dir)),
+            *("--output-data-dir", str(paths.output_data_dir), "--full-fine-tuning", str(full), *arguments),
+        ],
         env={key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
