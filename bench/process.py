@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from bench.measure import Figure, at_most, median, repeated, seconds
@@ -26,7 +27,7 @@ def localcloud_process() -> list[Figure]:
     for _ in range(RUNS):
         with tempfile.TemporaryDirectory() as folder:
             state_dir = Path(folder)
-            starts.append(seconds(lambda state_dir=state_dir: local.start(state_dir)))
+            starts.append(seconds(partial(local.start, state_dir)))
             running = local.find_running(state_dir)
             assert running is not None
             memory.append(resident_megabytes(running.pid))

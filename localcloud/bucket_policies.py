@@ -16,7 +16,7 @@ _SECURE_TRANSPORT = "aws:securetransport"
 
 def install() -> None:
     """Make moto's buckets decide with conditions."""
-    FakeBucket.get_permission = get_permission
+    FakeBucket.get_permission = get_permission  # type: ignore[method-assign, assignment]
 
 
 def get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
@@ -26,7 +26,9 @@ def get_permission(bucket: FakeBucket, action: str, resource: str) -> Permission
     document: dict[str, Any] = json.loads(bucket.policy)
     statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
     applicable = [
-        {key: value for key, value in statement.items() if key != "Condition"} for statement in statements if applies(statement.get("Condition", {}))
+        {key: value for key, value in statement.items() if key != "Condition"}
+        for statement in statements
+        if applies(statement.get("Condition", {}))
     ]
     result: PermissionResult = IAMPolicy(json.dumps({**document, "Statement": applicable})).is_action_permitted(action, resource)
     return result

@@ -77,21 +77,17 @@ class Gateway:
                 return self.own(name, environ)(environ, start_response)
             return self.moto(signing_name, environ, start_response)
         except ServiceError as error:
-            response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, error)
+            refusal = error
         except LocalCloudError as error:
             log.error("%s", error)
-            response = _error_response(
-                SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, ServiceError("InternalFailure", str(error))
-            )
+            refusal = ServiceError("InternalFailure", str(error))
         except NotImplementedError as error:
-            response = _error_response(
-                SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, not_supported(str(error) or signing_name)
-            )
-        except Exception:  # the process's outermost boundary: every fault must become an answer
+            refusal = not_supported(str(error) or signing_name)
+        except Exception:
             log.exception("%s %s failed inside localcloud", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             # 400 and not 500: boto3 would repeat a 500 for ~12 s, and the fault would be the same.
-            error = ServiceError("InternalFailure", "localcloud failed to answer this request; its log has the traceback")
-            response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, error)
+            refusal = ServiceError("InternalFailure", "localcloud failed to answer this request; its log has the traceback")
+        response = _error_response(SUPPORTED_BY_MOTO.get(signing_name, signing_name), environ, refusal)
         return response(environ, start_response)
 
     def own(self, name: str, environ: Environ) -> Response:

@@ -12,6 +12,7 @@ import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from cheroot import wsgi
 
@@ -48,7 +49,7 @@ class Server:
             raise
         gateway = Gateway(self.cloud, self._stop_requested.set)
         self._http = wsgi.Server((HOST, settings.port), gateway, numthreads=THREADS, request_queue_size=256, timeout=900)
-        self._http.error_log = _log_http_error
+        self._http.error_log = _log_http_error  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._http.serve, name="http", daemon=True)
 
     def start(self) -> None:
@@ -90,7 +91,7 @@ class Server:
         self.stop()
 
 
-def _lock(state_dir: Path) -> object:
+def _lock(state_dir: Path) -> IO[str]:
     """Take the state folder for this process; the lock ends with the process, however it ends."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)

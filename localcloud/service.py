@@ -15,9 +15,10 @@ from botocore.validate import ParamValidator
 from moto.core.model import OperationModel
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.request import Request, determine_request_protocol
-from moto.core.routing import NotFound, get_service_router
+from moto.core.routing import get_service_router
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import camelcase_to_underscores, get_service_model
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from localcloud.errors import ServiceError, not_supported

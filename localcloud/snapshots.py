@@ -193,7 +193,7 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FakeKey):
             # FakeKey's own __getstate__ would put the whole body into the pickle, every time.
-            return (_new, (type(obj),), obj.__dict__, None, None, _set_attributes)
+            return (_new_key, (), obj.__dict__, None, None, _set_attributes)
         return NotImplemented
 
     def _store(self, body: tempfile.SpooledTemporaryFile[bytes]) -> str:
@@ -220,8 +220,9 @@ class _Pickler(pickle.Pickler):
         return name
 
 
-def _new(cls: type[Any]) -> Any:
-    return cls.__new__(cls)
+def _new_key() -> FakeKey:
+    key: FakeKey = object.__new__(FakeKey)
+    return key
 
 
 def _set_attributes(instance: Any, attributes: dict[str, Any]) -> None:

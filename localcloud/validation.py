@@ -14,7 +14,7 @@ def constraint_errors(value: Any, shape: Shape, path: str = "") -> list[str]:
     if value is None:
         return []
     if shape.type_name == "structure":
-        members = shape.members  # type: ignore[attr-defined]
+        members = shape.members
         return [
             error
             for name, item in value.items()
@@ -24,13 +24,13 @@ def constraint_errors(value: Any, shape: Shape, path: str = "") -> list[str]:
     if shape.type_name == "list":
         errors = _length_error(len(value), shape, value, path)
         for index, item in enumerate(value, 1):
-            errors += constraint_errors(item, shape.member, f"{path}.{index}.member")  # type: ignore[attr-defined]
+            errors += constraint_errors(item, shape.member, f"{path}.{index}.member")
         return errors
     if shape.type_name == "map":
         errors = _length_error(len(value), shape, value, path)
         for key, item in value.items():
-            errors += constraint_errors(key, shape.key, path)  # type: ignore[attr-defined]
-            errors += constraint_errors(item, shape.value, f"{path}.{key}.member")  # type: ignore[attr-defined]
+            errors += constraint_errors(key, shape.key, path)
+            errors += constraint_errors(item, shape.value, f"{path}.{key}.member")
         return errors
     if shape.type_name == "string":
         return _string_errors(value, shape, path)

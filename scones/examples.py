@@ -58,7 +58,7 @@ def choose_examples(target: Target, execution: ExecutionResult, threshold: float
 
 def _parameter(target: Target, execution_arn: str, name: str) -> str:
     pages = target.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution").paginate(PipelineExecutionArn=execution_arn)
-    values = {parameter["Name"]: parameter["Value"] for page in pages for parameter in page["PipelineParameters"]}
+    values: dict[str, str] = {parameter["Name"]: parameter["Value"] for page in pages for parameter in page["PipelineParameters"]}
     return values[name]
 
 

@@ -12,6 +12,7 @@ from scones.views import status_words, steps_table
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.table import Table
 
     from pipelines.executions import StepProgress
     from pipelines.run import RunEvent
@@ -60,7 +61,7 @@ class Follower:
         if step.status == "Failed" and step.failure_reason:
             self._console.print(f"    {step.failure_reason}", markup=False)
 
-    def _table(self) -> object:
+    def _table(self) -> Table:
         # A running step's seconds go on between two events.
         now = time.monotonic()
         return steps_table(

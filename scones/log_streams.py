@@ -36,11 +36,12 @@ class LogLine:
 _JOB_GROUPS = {"processing-job": "/aws/sagemaker/ProcessingJobs", "training-job": "/aws/sagemaker/TrainingJobs"}
 
 
-def of_job(job_arn: str) -> LogSource | None:
+def of_job(target: Target, job_arn: str) -> LogSource | None:
     """Return where a SageMaker job logs, from its ARN; None for what has no log."""
-    kind, _, name = job_arn.rpartition(":")[2].partition("/")
-    group = _JOB_GROUPS.get(kind)
-    return None if group is None else LogSource(group, f"{name}/")
+    from pipelines.executions import job_name
+
+    group = _JOB_GROUPS.get(job_arn.rpartition(":")[2].partition("/")[0])
+    return None if group is None else LogSource(group, f"{job_name(target.client('sagemaker'), job_arn)}/")
 
 
 def of_function(name: str) -> LogSource:

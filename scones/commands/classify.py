@@ -11,7 +11,10 @@ from scones.errors import ExitCode, SconesError
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
+    from rich.progress import Progress
 
 
 @click.command()
@@ -67,20 +70,20 @@ class _progress:
 
     def __init__(self, total: int) -> None:
         self._total = total
+        self._bar: Progress | None = None
 
-    def __enter__(self) -> object:
+    def __enter__(self) -> Callable[[], None]:
         from scones.console import rich_console
 
         console = rich_console(stderr=True)
         if self._total < 5 or not console.is_terminal:
-            self._bar = None
             return lambda: None
         from rich.progress import Progress
 
-        self._bar = Progress(console=console, transient=True)
-        self._bar.start()
-        task = self._bar.add_task("classifying", total=self._total)
-        return lambda: self._bar.advance(task)
+        self._bar = bar = Progress(console=console, transient=True)
+        bar.start()
+        task = bar.add_task("classifying", total=self._total)
+        return lambda: bar.advance(task)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

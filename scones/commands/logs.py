@@ -53,7 +53,7 @@ def _find(context: Context, settings: Settings, name: str, execution: str | None
     steps = {} if found is None else {step.name: step for step in found.steps}
     if name in steps:
         job = steps[name].resource_arn
-        source = None if job is None else log_streams.of_job(job)
+        source = None if job is None else log_streams.of_job(context.target, job)
         if source is None:
             raise SconesError(
                 f"The step {name} ran no job, so it has no log", "Steps with logs: Preprocess, Train, Evaluate", ExitCode.USAGE

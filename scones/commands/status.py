@@ -77,7 +77,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
 
 def _log_tail(context: Context, execution: ExecutionResult | None) -> list[str]:
     failed = None if execution is None else execution.failed_step
-    source = None if failed is None or failed.resource_arn is None else log_streams.of_job(failed.resource_arn)
+    source = None if failed is None or failed.resource_arn is None else log_streams.of_job(context.target, failed.resource_arn)
     return [] if source is None else [line.message.rstrip("\n") for line in log_streams.read(context.target, source, LOG_TAIL)]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from helpers_sagemaker import BUCKET, IMAGE, Lab, make_lab, tar_gz
 
+from helpers_sagemaker import BUCKET, IMAGE, Lab, make_lab, tar_gz
 from localcloud.sagemaker import runtime
 
 #: Answers with what it was asked and what it was made of.
@@ -84,7 +84,9 @@ def arn(kind: str, name: str) -> str:
 
 
 def test_an_endpoint_answers_with_what_the_model_says(lab: Lab, endpoint: str) -> None:
-    answer = lab.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"\x89PNG\r\n\x00\xff", ContentType="image/png", Accept="application/json")
+    answer = lab.runtime.invoke_endpoint(
+        EndpointName=endpoint, Body=b"\x89PNG\r\n\x00\xff", ContentType="image/png", Accept="application/json"
+    )
     assert (answer["ContentType"], answer["InvokedProductionVariant"]) == ("application/json", "v0")
     body = answer["Body"].read()
     assert b'"model": "one", "size": 8, "type": "image/png"' in body
@@ -271,7 +273,14 @@ def test_an_alarm_rolls_a_deployment_back(lab: Lab, echo: str) -> None:
     cloudwatch = lab.region.client("cloudwatch")
     for alarm in ("quiet", "loud"):
         cloudwatch.put_metric_alarm(
-            AlarmName=alarm, MetricName="m", Namespace="n", Statistic="Sum", Period=60, EvaluationPeriods=1, Threshold=1, ComparisonOperator="GreaterThanThreshold"
+            AlarmName=alarm,
+            MetricName="m",
+            Namespace="n",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanThreshold",
         )
     cloudwatch.set_alarm_state(AlarmName="loud", StateValue="ALARM", StateReason="test")
     name = lab.endpoint(echo)
@@ -291,9 +300,15 @@ def test_an_alarm_rolls_a_deployment_back(lab: Lab, echo: str) -> None:
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"code/inference.py": BROKEN.encode()}, "did not pass the ping health check. Please check CloudWatch logs for this endpoint. Its last line is: "),
+        (
+            {"code/inference.py": BROKEN.encode()},
+            "did not pass the ping health check. Please check CloudWatch logs for this endpoint. Its last line is: ",
+        ),
         ({"weights": b"x"}, "No module named 'inference'"),
-        ({"code/inference.py": ECHO.encode(), "code/requirements.txt": b"no-such-package>=1\n"}, "requirements.txt asks for no-such-package>=1"),
+        (
+            {"code/inference.py": ECHO.encode(), "code/requirements.txt": b"no-such-package>=1\n"},
+            "requirements.txt asks for no-such-package>=1",
+        ),
         ({"code/inference.py": b"def model_fn(d): open('/opt/ml/model/x')\n"}, "The code uses the path /opt/ml/model/x itself"),
         (None, "Failed to extract model data archive"),
     ],
@@ -308,7 +323,9 @@ def test_an_endpoint_that_cannot_come_up_fails_and_says_why(lab: Lab, files: dic
     assert described["EndpointStatus"] == "Failed"
     assert reason in described["FailureReason"]
     assert "not found" in message_of(lambda: lab.ask(name))
-    assert "delete it and create it again" in message_of(lambda: lab.sm.update_endpoint(EndpointName=name, EndpointConfigName=lab.config(model)))
+    assert "delete it and create it again" in message_of(
+        lambda: lab.sm.update_endpoint(EndpointName=name, EndpointConfigName=lab.config(model))
+    )
     lab.sm.delete_endpoint(EndpointName=name)
 
 
@@ -316,7 +333,8 @@ def test_variants_share_the_traffic_by_weight(lab: Lab, echo: str) -> None:
     name = lab.endpoint(echo, lab.model(ECHO, name=b"two"))
     assert {lab.ask(name, TargetVariant=variant)["model"] for variant in ("v0", "v1")} == {"one", "two"}
     lab.sm.update_endpoint_weights_and_capacities(
-        EndpointName=name, DesiredWeightsAndCapacities=[{"VariantName": "v0", "DesiredWeight": 0}, {"VariantName": "v1", "DesiredInstanceCount": 3}]
+        EndpointName=name,
+        DesiredWeightsAndCapacities=[{"VariantName": "v0", "DesiredWeight": 0}, {"VariantName": "v1", "DesiredInstanceCount": 3}],
     )
     assert {lab.ask(name)["model"] for _ in range(20)} == {"two"}
     variants = lab.sm.describe_endpoint(EndpointName=name)["ProductionVariants"]
@@ -331,7 +349,9 @@ def test_variants_share_the_traffic_by_weight(lab: Lab, echo: str) -> None:
 def test_a_serverless_endpoint_serves_as_well(lab: Lab, echo: str) -> None:
     config, name = lab.name("config"), lab.name("endpoint")
     serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
-    lab.sm.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[{"VariantName": "v0", "ModelName": echo, "ServerlessConfig": serverless}])
+    lab.sm.create_endpoint_config(
+        EndpointConfigName=config, ProductionVariants=[{"VariantName": "v0", "ModelName": echo, "ServerlessConfig": serverless}]
+    )
     lab.sm.create_endpoint(EndpointName=name, EndpointConfigName=config)
     [variant] = lab.settled(name)["ProductionVariants"]
     assert variant["CurrentServerlessConfig"] == serverless
@@ -416,9 +436,15 @@ def test_models_and_configurations_are_described_listed_and_deleted(lab: Lab) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"PrimaryContainer": {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/none"}}, f"Could not find model data at s3://{BUCKET}/none."),
+        (
+            {"PrimaryContainer": {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/none"}},
+            f"Could not find model data at s3://{BUCKET}/none.",
+        ),
         ({"ExecutionRoleArn": "arn:aws:iam::123456789012:role/nobody"}, "Could not assume role"),
-        ({"PrimaryContainer": None, "Containers": [{"Image": IMAGE}, {"Image": IMAGE}]}, "more than one container (an inference pipeline) is not supported"),
+        (
+            {"PrimaryContainer": None, "Containers": [{"Image": IMAGE}, {"Image": IMAGE}]},
+            "more than one container (an inference pipeline) is not supported",
+        ),
         ({"PrimaryContainer": {"Image": IMAGE, "Mode": "MultiModel"}}, "Mode MultiModel is not supported"),
         ({"PrimaryContainer": {}}, "Exactly one of PrimaryContainer and Containers"),
         ({"PrimaryContainer": {"Environment": {"a": "b"}}}, "Either Image or ModelPackageName"),
@@ -447,7 +473,12 @@ def test_variants_that_cannot_be_served_are_refused(lab: Lab, echo: str, change:
 
 
 def test_capturing_data_is_refused(lab: Lab, echo: str) -> None:
-    capture = {"EnableCapture": True, "InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://b/x", "CaptureOptions": [{"CaptureMode": "Input"}]}
+    capture = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 100,
+        "DestinationS3Uri": "s3://b/x",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
     variant = {"VariantName": "v0", "ModelName": echo, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     call = lambda: lab.sm.create_endpoint_config(EndpointConfigName="refused", ProductionVariants=[variant], DataCaptureConfig=capture)  # noqa: E731
     assert message_of(call).endswith("DataCaptureConfig with EnableCapture is not supported by localcloud")
@@ -455,7 +486,8 @@ def test_capturing_data_is_refused(lab: Lab, echo: str) -> None:
 
 @pytest.mark.parametrize("member", ["TargetModel", "InferenceComponentName", "EnableExplanations"])
 def test_ways_of_invoking_that_are_not_there_are_refused(lab: Lab, endpoint: str, member: str) -> None:
-    assert message_of(lambda: lab.ask(endpoint, **{member: "x"})) == f"InvokeEndpoint: {member} is not supported by localcloud"
+    members: dict[str, Any] = {member: "x"}
+    assert message_of(lambda: lab.ask(endpoint, **members)) == f"InvokeEndpoint: {member} is not supported by localcloud"
 
 
 def test_streaming_is_refused(region: Any, endpoint: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+
 from helpers_sagemaker import BUCKET, IMAGE, Lab, make_lab
 
 EVENT = "SageMaker Model Package State Change"
@@ -35,7 +37,9 @@ def specification(lab: Lab, key: str = "models/model.tar.gz") -> dict[str, Any]:
 
 
 def register(lab: Lab, group: str, **members: Any) -> str:
-    arn: str = lab.sm.create_model_package(ModelPackageGroupName=group, InferenceSpecification=specification(lab), **members)["ModelPackageArn"]
+    arn: str = lab.sm.create_model_package(ModelPackageGroupName=group, InferenceSpecification=specification(lab), **members)[
+        "ModelPackageArn"
+    ]
     return arn
 
 
@@ -102,7 +106,9 @@ def test_an_approval_is_recorded_and_announced(lab: Lab, group: str) -> None:
 
 def test_metadata_is_merged(lab: Lab, group: str) -> None:
     arn = register(lab, group, CustomerMetadataProperties={"a": "1", "b": "2"})
-    lab.sm.update_model_package(ModelPackageArn=arn, CustomerMetadataProperties={"b": "3", "c": "4"}, CustomerMetadataPropertiesToRemove=["a", "none"])
+    lab.sm.update_model_package(
+        ModelPackageArn=arn, CustomerMetadataProperties={"b": "3", "c": "4"}, CustomerMetadataPropertiesToRemove=["a", "none"]
+    )
     assert lab.sm.describe_model_package(ModelPackageName=arn)["CustomerMetadataProperties"] == {"b": "3", "c": "4"}
     assert lab.details(EVENT, ModelPackageArn=arn)[-1]["UpdatedModelPackageFields"] == ["CustomerMetadataProperties"]
     too_many = {f"key{index}": "x" for index in range(50)}
@@ -129,7 +135,11 @@ def test_lists_filter_sort_and_page(lab: Lab, group: str) -> None:
 
 
 def test_a_client_token_registers_once(lab: Lab, group: str) -> None:
-    assert register(lab, group, ClientToken="token-1") == register(lab, group, ClientToken="token-1") != register(lab, group, ClientToken="token-2")
+    assert (
+        register(lab, group, ClientToken="token-1")
+        == register(lab, group, ClientToken="token-1")
+        != register(lab, group, ClientToken="token-2")
+    )
 
 
 def test_model_data_must_be_in_s3(lab: Lab, group: str) -> None:
@@ -144,18 +154,24 @@ def test_model_data_must_be_in_s3(lab: Lab, group: str) -> None:
 def test_groups_are_made_described_listed_and_deleted_when_empty(lab: Lab, group: str) -> None:
     arn = f"arn:aws:sagemaker:us-east-1:123456789012:model-package-group/{group}"
     described = lab.sm.describe_model_package_group(ModelPackageGroupName=group)
-    assert (described["ModelPackageGroupArn"], described["ModelPackageGroupStatus"], described["ModelPackageGroupDescription"]) == (arn, "Completed", "photos")
+    assert (described["ModelPackageGroupArn"], described["ModelPackageGroupStatus"], described["ModelPackageGroupDescription"]) == (
+        arn,
+        "Completed",
+        "photos",
+    )
     assert error_of(lambda: lab.sm.create_model_package_group(ModelPackageGroupName=group)) == (
         "ValidationException",
         f"Model Package Group already exists: {arn}",
     )
-    assert group in [item["ModelPackageGroupName"] for item in lab.sm.list_model_package_groups(NameContains=group)["ModelPackageGroupSummaryList"]]
+    assert group in [
+        item["ModelPackageGroupName"] for item in lab.sm.list_model_package_groups(NameContains=group)["ModelPackageGroupSummaryList"]
+    ]
     package = register(lab, group)
     assert error_of(lambda: lab.sm.delete_model_package_group(ModelPackageGroupName=group))[0] == "ConflictException"
     lab.sm.delete_model_package(ModelPackageName=package)
     lab.sm.delete_model_package_group(ModelPackageGroupName=group)
     for call in (lab.sm.describe_model_package_group, lab.sm.delete_model_package_group):
-        assert error_of(lambda call=call: call(ModelPackageGroupName=group)) == ("ValidationException", f"ModelPackageGroup {arn} does not exist.")
+        assert error_of(partial(call, ModelPackageGroupName=group)) == ("ValidationException", f"ModelPackageGroup {arn} does not exist.")
 
 
 @pytest.mark.parametrize(

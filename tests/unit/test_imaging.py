@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from imaging import ImageError, decode
 from PIL import Image
+
+from imaging import ImageError, decode
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -18,10 +19,10 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 def test_a_phone_photo_with_a_second_picture_is_its_first_picture() -> None:
     first, second = Image.new("RGB", (64, 48), (200, 10, 10)), Image.new("RGB", (64, 48), (10, 10, 200))
     photo = encoded(first, "MPO", save_all=True, append_images=[second])
-    assert Image.open(io.BytesIO(photo)).n_frames == 2, "the test must really hold two pictures"
+    assert getattr(Image.open(io.BytesIO(photo)), "n_frames", 1) == 2, "the test must really hold two pictures"
     decoded = decode(photo)
     assert decoded.mode == "RGB"
-    red, _, blue = decoded.resize((1, 1)).getpixel((0, 0))
+    red, _, blue = decoded.resize((1, 1)).tobytes()
     assert red > 150 > blue
 
 

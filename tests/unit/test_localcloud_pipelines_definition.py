@@ -10,15 +10,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from helpers_localcloud_pipelines import Json, compare, condition, definition, fail, get, join, json_get, processing, training
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers_localcloud_pipelines import Json, compare, condition, definition, fail, get, join, json_get, processing, training
 from localcloud.sagemaker.pipelines.definition import DefinitionError, parse_definition, parse_duration
 from localcloud.sagemaker.pipelines.graph import ancestors, dependencies
 from localcloud.sagemaker.pipelines.validation import validate
 
-REPORT = {"PropertyFiles": [{"PropertyFileName": "Report", "OutputName": "evaluation", "FilePath": "evaluation.json"}]}
+REPORT: dict[str, Any] = {"PropertyFiles": [{"PropertyFileName": "Report", "OutputName": "evaluation", "FilePath": "evaluation.json"}]}
 
 
 def good() -> Json:

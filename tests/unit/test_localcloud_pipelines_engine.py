@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+
 from helpers_localcloud_pipelines import (
     CACHED,
     PIPELINE_ARN,
@@ -25,7 +26,6 @@ from helpers_localcloud_pipelines import (
     processing,
     training,
 )
-
 from localcloud.errors import LocalCloudError, ServiceError
 from localcloud.sagemaker.pipelines import engine as engine_module
 from localcloud.sagemaker.pipelines.engine import FAILURE_REASON, INTERRUPTED_REASON, Engine
@@ -33,7 +33,7 @@ from localcloud.sagemaker.pipelines.host import Invocation
 from localcloud.sagemaker.pipelines.store import now
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
-REPORT = {"PropertyFiles": [{"PropertyFileName": "Report", "OutputName": "evaluation", "FilePath": "evaluation.json"}]}
+REPORT: dict[str, Any] = {"PropertyFiles": [{"PropertyFileName": "Report", "OutputName": "evaluation", "FilePath": "evaluation.json"}]}
 TRAIN_DATA = get("Steps.Prepare.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri")
 
 
@@ -179,7 +179,10 @@ def test_a_missing_value_in_a_property_file_fails_the_condition(runner: Runner) 
 
 
 def test_a_fault_of_localcloud_ends_the_step_and_not_the_process(runner: Runner) -> None:
-    runner.host.functions[FUNCTION] = lambda payload: 1 / 0  # type: ignore[arg-type,return-value]
+    def broken(payload: Any) -> NoReturn:
+        raise ZeroDivisionError("division by zero")
+
+    runner.host.functions[FUNCTION] = broken
     arn = runner.run(definition(lambda_step("L")))
     assert runner.steps(arn)["L"]["FailureReason"] == "InternalServerError: ZeroDivisionError: division by zero"
 
@@ -206,9 +209,11 @@ def test_retry_policies_start_a_new_job(runner: Runner) -> None:
     policies = [{"ExceptionType": ["SageMaker.CAPACITY_ERROR"], "IntervalSeconds": 0, "BackoffRate": 1.0, "MaxAttempts": 2}]
     arn = runner.start(definition(training("T", RetryPolicies=policies)))
     for attempt in (1, 2):
-        runner.wait_for(
-            lambda attempt=attempt: len(runner.host.created("CreateTrainingJob")) == attempt and runner.statuses(arn)["T"] == "Executing"
-        )  # type: ignore[misc]
+
+        def running(attempt: int = attempt) -> bool:
+            return len(runner.host.created("CreateTrainingJob")) == attempt and runner.statuses(arn)["T"] == "Executing"
+
+        runner.wait_for(running)
         runner.host.finish("T", "Failed", "CapacityError: none left")
     runner.wait_for(lambda: len(runner.host.created("CreateTrainingJob")) == 3)
     runner.host.finish("T")

@@ -126,7 +126,7 @@ def test_settings_alone_need_no_stack() -> None:
         f"aws.model_role_arn={ROLE}",
         f"registry.model_package_group={GROUP}",
     )
-    assert resolve_platform(given, StubbedSession()) == PLATFORM  # type: ignore[arg-type]  # any request would fail
+    assert resolve_platform(given, StubbedSession()) == PLATFORM  # any request would fail
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_missing_model_package_group_says_what_to_deploy() -> None:
     session = StubbedSession()
     session.stub.add_client_error("list_model_packages", "ValidationException", "ModelPackageGroup scones does not exist.")
     with pytest.raises(PlatformError, match=f"model package group {GROUP} cannot be listed: .*does not exist"):
-        resolve_champion(PLATFORM, session)  # type: ignore[arg-type]
+        resolve_champion(PLATFORM, session)
 
 
 # Create or update, start
@@ -221,7 +221,7 @@ def test_an_execution_starts_with_the_given_parameters() -> None:
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in values.items()],
     }
     session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, request)
-    assert start_execution(settings(), PLATFORM, session, values) == EXECUTION  # type: ignore[arg-type]
+    assert start_execution(settings(), PLATFORM, session, values) == EXECUTION
     session.stub.assert_no_pending_responses()
 
 
@@ -241,7 +241,7 @@ def test_each_change_of_a_step_is_told_once_over_all_pages(monkeypatch: pytest.M
     session.steps(step("Train", "Starting"), token="page-2")
     session.executing("Stopped")  # its steps are listed once more: their last status counts
     session.steps(step("Preprocess", "Succeeded", 2), step("Train", "Stopped", 3))
-    told = [(progress.name, progress.status) for progress in follow_execution(session, EXECUTION)]  # type: ignore[arg-type]
+    told = [(progress.name, progress.status) for progress in follow_execution(session, EXECUTION)]
     assert told == [("Preprocess", "Executing"), ("Preprocess", "Succeeded"), ("Train", "Starting"), ("Train", "Stopped")]
     session.stub.assert_no_pending_responses()
 
@@ -260,7 +260,7 @@ def test_polls_are_further_apart_the_longer_nothing_changes(monkeypatch: pytest.
     for status in ("Executing", "Executing", "Executing", "Executing", "Succeeded"):
         session.executing(status)
         session.steps(step("Train", "Executing"))
-    list(follow_execution(session, EXECUTION))  # type: ignore[arg-type]
+    list(follow_execution(session, EXECUTION))
     assert waits == [0.2, 2.0, 4.0, 5.0]
 
 
@@ -268,7 +268,7 @@ def test_a_failed_execution_has_its_step_s_own_reason(account: boto3.Session) ->
     session = StubbedSession()
     session.executing("Failed", FailureReason="Step failure: One or multiple steps failed.")
     session.steps(step("Preprocess", "Succeeded", 2.5), step("Train", "Failed", 1, FailureReason="AlgorithmError: two classes are needed"))
-    result = describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+    result = describe_execution(session, EXECUTION)
     assert (result.status, result.metrics, result.model_package_arn) == ("Failed", None, None)
     assert result.failed_step is not None
     assert (result.failed_step.name, result.failed_step.failure_reason) == ("Train", "AlgorithmError: two classes are needed")
@@ -279,7 +279,7 @@ def test_a_missed_gate_says_the_figures(account: boto3.Session) -> None:
     session = StubbedSession()
     session.executing("Failed")
     session.steps(step("QualityGateMissed", "Failed", 0, Metadata={"Fail": {"ErrorMessage": "test accuracy 0.8; required: at least 0.9"}}))
-    failed = describe_execution(session, EXECUTION).failed_step  # type: ignore[arg-type]
+    failed = describe_execution(session, EXECUTION).failed_step
     assert failed is not None
     assert failed.failure_reason == "test accuracy 0.8; required: at least 0.9"
 
@@ -336,7 +336,7 @@ def test_a_finished_execution_has_figures_and_the_registered_version(account: bo
         step("RegisterModel", "Succeeded", 1, Metadata={"RegisterModel": {"Arn": package}}),
     )
     evaluated(session)
-    result = describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+    result = describe_execution(session, EXECUTION)
     assert result.model_package_arn == package
     assert result.evaluation_uri == f"s3://{BUCKET}/runs/evaluation"
     assert result.metrics is not None
@@ -350,7 +350,7 @@ def test_a_cached_evaluation_is_found_where_it_ran(account: boto3.Session) -> No
     session.steps(step("Evaluate", "Succeeded", 0, CacheHitResult={"SourcePipelineExecutionArn": EARLIER}))
     session.steps(step("Evaluate", "Succeeded", 4, **EVALUATE_METADATA), arn=EARLIER)
     evaluated(session)
-    result = describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+    result = describe_execution(session, EXECUTION)
     assert result.steps[0].cached
     assert result.metrics is not None
     assert result.metrics.test_images == 200
@@ -364,7 +364,7 @@ def test_a_report_that_cannot_be_read_costs_only_the_figures(account: boto3.Sess
     session.executing("Succeeded")
     session.steps(step("Evaluate", "Succeeded", 4, **EVALUATE_METADATA))
     evaluated(session)
-    assert describe_execution(session, EXECUTION).metrics is None  # type: ignore[arg-type]
+    assert describe_execution(session, EXECUTION).metrics is None
 
 
 def test_without_a_champion_its_accuracy_is_none() -> None:
@@ -376,12 +376,12 @@ def test_an_execution_that_does_not_exist_is_one_line() -> None:
     session = StubbedSession()
     session.stub.add_client_error("describe_pipeline_execution", "ResourceNotFound", "Pipeline execution does not exist.")
     with pytest.raises(RunError, match="there is no pipeline execution arn:"):
-        describe_execution(session, EXECUTION)  # type: ignore[arg-type]
+        describe_execution(session, EXECUTION)
 
 
 def test_what_is_no_arn_is_one_line() -> None:
     with pytest.raises(RunError, match="latest is not the ARN of a pipeline execution"):
-        describe_execution(StubbedSession(), "latest")  # type: ignore[arg-type]
+        describe_execution(StubbedSession(), "latest")
 
 
 # The commit

@@ -183,7 +183,7 @@ def _check_value(definition: Definition, value: Any, shape: Shape, optional: tup
     elif kind == "structure":
         if not isinstance(value, dict):
             raise unparsable("Expecting start of Json Object.")
-        members: Mapping[str, Shape] = shape.members  # type: ignore[attr-defined]
+        members: Mapping[str, Shape] = shape.members
         for member, item in value.items():
             if member not in members:
                 raise unparsable(f"Unknown Argument member '{member}'.")
@@ -196,14 +196,14 @@ def _check_value(definition: Definition, value: Any, shape: Shape, optional: tup
             raise unparsable("Expecting start of Json Array.")
         _check_length(value, shape, "list")
         for item in value:
-            _check_value(definition, item, shape.member)  # type: ignore[attr-defined]
+            _check_value(definition, item, shape.member)
     elif kind == "map":
         if not isinstance(value, dict):
             raise unparsable("Expecting start of Json Object.")
         _check_length(value, shape, "map")
         for key, item in value.items():
-            _check_leaf(key, shape.key)  # type: ignore[attr-defined]
-            _check_value(definition, item, shape.value)  # type: ignore[attr-defined]
+            _check_leaf(key, shape.key)
+            _check_value(definition, item, shape.value)
     else:
         _check_leaf(value, shape)
 
@@ -291,18 +291,18 @@ def _property_type(definition: Definition, reference: StepReference) -> str:
     found = _shape_at(shape, reference.path)
     if found is None:
         raise unknown
-    return _TYPE_NAMES.get(found.type_name, found.type_name)
+    return str(_TYPE_NAMES.get(found.type_name, found.type_name))
 
 
 def _shape_at(shape: Shape, path: Path) -> Shape | None:
     for item in path:
         kind = shape.type_name
-        if kind == "structure" and item in shape.members:  # type: ignore[attr-defined]
-            shape = shape.members[item]  # type: ignore[attr-defined]
+        if kind == "structure" and item in shape.members:
+            shape = shape.members[item]
         elif kind == "list":
-            shape = shape.member  # type: ignore[attr-defined]
+            shape = shape.member
         elif kind == "map" and isinstance(item, str):
-            shape = shape.value  # type: ignore[attr-defined]
+            shape = shape.value
         else:
             return None
     return shape
