@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,7 +12,6 @@ Floats32 = npt.NDArray[np.float32]
 
 # Inverse regularisation strength per image of the head's starting point, as scikit-learn counts it.
 HEAD_C = 0.003
-_POOL_BATCH = 128
 
 
 class Classifier(nn.Module):
@@ -43,14 +40,13 @@ class Classifier(nn.Module):
         return scores
 
     def start_head(self, pooled: Tensor, targets: Tensor) -> None:
-        """Set standardisation and head from pooled training features [N, channels] and class indices [N]: a logistic regression, so that
+        """Set standardisation and head from pooled training features [N, channels] and class indices [N] (both on the CPU): a logistic regression, so that
         fine-tuning starts from a classifier and not from noise."""
+        mean, deviation = pooled.mean(0), pooled.std(0).clamp_min(1e-4)
+        weight, bias = logistic_regression((pooled - mean) / deviation, targets, self.head.out_features, HEAD_C)
         with torch.no_grad():
-            self.mean.copy_(pooled.mean(0))
-            self.deviation.copy_(pooled.std(0).clamp_min(1e-4))
-            standardised = (pooled - self.mean) / self.deviation
-        weight, bias = logistic_regression(standardised.cpu(), targets.cpu(), self.head.out_features, HEAD_C)
-        with torch.no_grad():
+            self.mean.copy_(mean)
+            self.deviation.copy_(deviation)
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
 
@@ -76,9 +72,3 @@ def logistic_regression(features: Tensor, targets: Tensor, classes: int, c: floa
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
-
-
-def in_batches(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """`function` applied to [N, ...] in pieces, without gradients."""
-    with torch.no_grad():
-        return torch.cat([function(part) for part in torch.split(inputs, _POOL_BATCH)])

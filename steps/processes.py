@@ -47,6 +47,7 @@ def joined_processes() -> Iterator[Processes]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic = True
     if count == 1:
         yield Processes(rank, count, device)
         return

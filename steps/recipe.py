@@ -61,7 +61,7 @@ class Recipe:
     ] = 8
     cache_gigabytes: Annotated[
         float, Setting("most memory for cached features; fewer copies are made when they would not fit", 0.01, 10_000)
-    ] = 8.0
+    ] = 4.0
     full_fine_tuning: Annotated[bool, Setting("train every block on freshly augmented images instead of cached features (for GPUs)")] = (
         False
     )
