@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 170, 46, 60, 26, 12
+BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 196, 46, 44, 26, 12
 _COLOURS = {"Succeeded": "#d7f0dd", "cached": "#d9e8fb", "Failed": "#fbdcdc", "Stopped": "#f6ecc9"}
 _REFERENCE = re.compile(r"^Steps\.([^.\[]+)")
 
@@ -22,6 +22,7 @@ def draw(definition: Mapping[str, Any], statuses: Mapping[str, str]) -> str:
     names: dict[str, str] = {}
     edges: set[tuple[str, str]] = set()
     _collect(definition["Steps"], None, names, edges)
+    edges = _direct(edges)
     columns = _columns(names, edges)
     rows: dict[int, int] = {}
     place: dict[str, tuple[int, int]] = {}
@@ -82,6 +83,25 @@ def _references(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*(_references(item) for item in value))
     return set()
+
+
+def _direct(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Leave out each edge that a longer way says already: a picture of every need is a tangle."""
+    after: dict[str, set[str]] = {}
+    for first, second in edges:
+        after.setdefault(first, set()).add(second)
+
+    def reachable(start: str) -> set[str]:
+        found: set[str] = set()
+        waiting = list(after.get(start, ()))
+        while waiting:
+            step = waiting.pop()
+            if step not in found:
+                found.add(step)
+                waiting += after.get(step, ())
+        return found
+
+    return {(first, second) for first, second in edges if not any(second in reachable(other) for other in after[first] - {second})}
 
 
 def _columns(names: Mapping[str, str], edges: set[tuple[str, str]]) -> dict[str, int]:

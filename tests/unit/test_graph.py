@@ -40,9 +40,10 @@ def test_every_step_is_drawn_right_of_what_it_needs_and_none_on_another() -> Non
     assert len({(x, y) for x, y, _, _ in drawn.values()}) == len(drawn)
 
 
-def test_an_edge_for_each_need() -> None:
+def test_an_edge_for_each_need_that_no_longer_way_says() -> None:
+    # First to Bad is left out: First, Second, Gate, Bad says it already.
     root = ElementTree.fromstring(draw(DEFINITION, {}))
-    assert len(root.findall(f"{SVG}path")) == 5
+    assert len(root.findall(f"{SVG}path")) == 4
 
 
 def test_statuses_colour_the_steps() -> None:
