@@ -5,6 +5,7 @@ Routing, parsing and serialising are moto's, driven by botocore's service models
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -77,17 +78,7 @@ class Service:
             method = getattr(self, camelcase_to_underscores(operation.name), None)
             if method is None:
                 raise not_supported(f"{self.name}:{operation.name}", self.validation_code)
-            protocol = determine_request_protocol(model, request.content_type)
-            params = PROTOCOL_PARSERS[protocol](operation, map_type=dict).parse(
-                {
-                    "method": request.method,
-                    "values": request.values,
-                    "headers": request.headers,
-                    "body": request.get_data(),
-                    "url_path": request.path,
-                    "url_params": uri_params,
-                }
-            )
+            params = _parse(request, operation, uri_params)
             self._validate(operation, params)
             result: Any = method(params)
         except ServiceError as error:
@@ -114,6 +105,26 @@ class Service:
         if isinstance(result, ServiceError) and not _models_error(model, result.code):
             status = result.status
         return Response(answer["body"], status=status, headers=dict(answer["headers"]))
+
+
+def _parse(request: Request, operation: OperationModel, uri_params: Mapping[str, Any]) -> Params:
+    protocol = determine_request_protocol(operation.service_model, request.content_type)
+    parts = {
+        "method": request.method,
+        "values": request.values,
+        "headers": request.headers,
+        "body": request.get_data(),
+        "url_path": request.path,
+        "url_params": uri_params,
+    }
+    try:
+        if protocol == "json" and parts["body"]:
+            json.loads(parts["body"])  # the parser would take what is no JSON for an empty request, and a typing error would list everything
+        params: Params = PROTOCOL_PARSERS[protocol](operation, map_type=dict).parse(parts)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # The parsers take for granted that the body has the model's types; what they trip over is the caller's mistake.
+        raise ServiceError("SerializationException", f"The request is not what {operation.name} takes: {error}"[:1000]) from error
+    return params
 
 
 def _models_error(model: Any, code: str) -> bool:
