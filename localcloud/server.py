@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 from pathlib import Path
@@ -62,6 +63,8 @@ class Server:
             raise LocalCloudError(
                 f"Port {self.settings.port} on {HOST} cannot be used: it is taken. Choose another with --port."
             ) from error
+        # cheroot leaves this out on a port that the system picked; without it the next process could not have the port again for a minute.
+        self._http.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.cloud.port = self._http.bind_addr[1]
         self.cloud.start()
         self._thread.start()
