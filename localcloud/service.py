@@ -26,6 +26,8 @@ from localcloud.errors import ServiceError, not_supported
 from localcloud.validation import constraint_errors
 
 if TYPE_CHECKING:
+    from moto.core.parse import RequestDict
+
     from localcloud.cloud import Cloud
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,6 @@ class Service:
 
     def handle(self, request: Request) -> Response:
         """Answer one HTTP request."""
-        model = get_service_model(self.name)
         operation: OperationModel | None = None
         try:
             try:
@@ -109,17 +110,18 @@ class Service:
 
 def _parse(request: Request, operation: OperationModel, uri_params: Mapping[str, Any]) -> Params:
     protocol = determine_request_protocol(operation.service_model, request.content_type)
-    parts = {
+    body = request.get_data()
+    parts: RequestDict = {
         "method": request.method,
         "values": request.values,
         "headers": request.headers,
-        "body": request.get_data(),
+        "body": body,
         "url_path": request.path,
-        "url_params": uri_params,
+        "url_params": dict(uri_params),
     }
     try:
-        if protocol == "json" and parts["body"]:
-            json.loads(parts["body"])  # the parser would take what is no JSON for an empty request, and a typing error would list everything
+        if protocol == "json" and body:
+            json.loads(body)  # the parser takes what is no JSON for an empty request
         params: Params = PROTOCOL_PARSERS[protocol](operation, map_type=dict).parse(parts)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # The parsers take for granted that the body has the model's types; what they trip over is the caller's mistake.
