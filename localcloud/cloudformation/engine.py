@@ -94,7 +94,8 @@ class Engine:
         self._flush = flush
         self._workers = workers
         self._stopping = threading.Event()
-        self._operations: dict[str, tuple[Operation, threading.Thread]] = {}
+        self._operations: dict[str, Operation] = {}
+        self._threads: list[threading.Thread] = []
 
     # --- beginning and ending -----------------------------------------------------------------------------------------------------------------
 
@@ -109,9 +110,31 @@ class Engine:
         """End all operations where they are; the next start takes them up."""
         self._stopping.set()
         with self.state.lock:
-            running = list(self._operations.values())
-        for _, thread in running:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(10)
+
+    def begin_create(self, stack: Document, blueprint: Blueprint) -> None:
+        """Write a new stack and begin to create it. Call it with the state's lock."""
+        self.state.put_stack(stack)
+        self.recorder.stack(stack["StackId"], "CREATE_IN_PROGRESS", "User Initiated")
+        self.run(stack["StackId"], blueprint)
+
+    def begin_update(self, stack_id: str, fields: Mapping[str, Json], blueprint: Blueprint, **changes: Json) -> None:
+        """Begin to update a stack. Call it with the state's lock.
+
+        Args:
+            stack_id: The stack.
+            fields: What is new of the fields that a rollback puts back.
+            blueprint: The new template with its parameters.
+            changes: Further fields of the stack's document.
+        """
+        now = self.state.stack(stack_id)
+        assert now is not None
+        previous = {key: now.get(key) for key in VERSIONED}
+        self.state.update_stack(stack_id, **fields, Previous=previous, LastUpdatedTime=datetime.now(UTC), RetainResources=None, **changes)
+        self.recorder.stack(stack_id, "UPDATE_IN_PROGRESS", "User Initiated")
+        self.run(stack_id, blueprint)
 
     def run(self, stack_id: str, blueprint: Blueprint | None = None, *, resumed: bool = False, skip: Iterable[str] = ()) -> None:
         """Carry out, in the background, what the stack's status says is in progress.
@@ -123,25 +146,19 @@ class Engine:
             skip: Logical ids that a continued rollback leaves as they are.
         """
         operation = Operation(stack_id, self._stopping)
-        thread = threading.Thread(
-            target=self._run, args=(operation, blueprint, resumed, frozenset(skip)), name=f"stack {stack_id}", daemon=True
-        )
         with self.state.lock:
-            self._operations[stack_id] = (operation, thread)
-        thread.start()
+            self._operations[stack_id] = operation
+        self._launch(lambda: self._run(operation, blueprint, resumed, frozenset(skip)), f"stack {stack_id}")
+
+    def _launch(self, work: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        with self.state.lock:
+            self._threads = [thread, *(other for other in self._threads if other.is_alive())]
+            thread.start()
 
     def operation(self, stack_id: str) -> Operation | None:
         """Return the operation that is under way on a stack."""
-        with self.state.lock:
-            found = self._operations.get(stack_id)
-        return found[0] if found else None
-
-    def join(self, stack_id: str, timeout: float = 60) -> None:
-        """Wait until the stack's operation has ended."""
-        with self.state.lock:
-            found = self._operations.get(stack_id)
-        if found:
-            found[1].join(timeout)
+        return self._operations.get(stack_id)
 
     def _run(self, operation: Operation, blueprint: Blueprint | None, resumed: bool, skip: frozenset[str]) -> None:
         stack = self._stack(operation)
@@ -177,7 +194,7 @@ class Engine:
             )
         finally:
             with self.state.lock:
-                if (found := self._operations.get(operation.stack_id)) and found[0] is operation:
+                if self._operations.get(operation.stack_id) is operation:
                     del self._operations[operation.stack_id]
 
     # --- create -------------------------------------------------------------------------------------------------------------------------------

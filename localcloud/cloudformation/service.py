@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.cloudformation.blueprint import check_references
 from localcloud.cloudformation.changes import Plan
-from localcloud.cloudformation.engine import VERSIONED, Engine
+from localcloud.cloudformation.engine import Engine
 from localcloud.cloudformation.errors import unsupported, validation_error
 from localcloud.cloudformation.parameters import ParameterSpec, ParameterValue, declared
 from localcloud.cloudformation.provider import Place, tag_list
@@ -105,9 +105,7 @@ class CloudFormationService(Service):
         with self.state.lock:
             if self.state.stack(name) is not None:
                 raise ServiceError("AlreadyExistsException", f"Stack [{name}] already exists")
-            self.state.put_stack(stack)
-            self.engine.recorder.stack(stack_id, "CREATE_IN_PROGRESS", "User Initiated")
-            self.engine.run(stack_id, target.blueprint)
+            self.engine.begin_create(stack, target.blueprint)
         return {"StackId": stack_id}
 
     def update_stack(self, params: Params) -> Params:
@@ -143,20 +141,16 @@ class CloudFormationService(Service):
             now = self.state.stack(stack_id)
             assert now is not None
             _check_updatable(now)
-            self.state.update_stack(
+            self._make_change_sets_obsolete(stack_id, change_set)
+            self.engine.begin_update(
                 stack_id,
-                **target.fields,
-                Previous={key: now.get(key) for key in VERSIONED},
-                LastUpdatedTime=datetime.now(UTC),
+                target.fields,
+                target.blueprint,
                 ClientRequestToken=token,
                 KeepFailedUpdate=keep_failed,
                 RetainExceptOnCreate=retain_except_on_create,
                 ChangeSetId=change_set or now.get("ChangeSetId"),
-                RetainResources=None,
             )
-            self.engine.recorder.stack(stack_id, "UPDATE_IN_PROGRESS", "User Initiated")
-            self._make_change_sets_obsolete(stack_id, change_set)
-            self.engine.run(stack_id, target.blueprint)
 
     def _refuse_type_change(self, stack_id: str, target: Target) -> None:
         changed = [
@@ -589,17 +583,14 @@ class CloudFormationService(Service):
                 raise ServiceError(
                     "InvalidChangeSetStatus", f"ChangeSet [{change_set_id}] cannot be executed in its current status of [OBSOLETE]"
                 )
-            self.state.update_stack(
-                stack_id,
-                **fields,
-                OnFailure=on_failure or ("DO_NOTHING" if disable else "ROLLBACK"),
-                RetainExceptOnCreate=retain,
-                ClientRequestToken=params.get("ClientRequestToken"),
-                ChangeSetId=change_set_id,
-            )
-            self.engine.recorder.stack(stack_id, "CREATE_IN_PROGRESS", "User Initiated")
             self._make_change_sets_obsolete(stack_id, change_set_id)
-            self.engine.run(stack_id, target.blueprint)
+            more = {
+                "OnFailure": on_failure or ("DO_NOTHING" if disable else "ROLLBACK"),
+                "RetainExceptOnCreate": retain,
+                "ClientRequestToken": params.get("ClientRequestToken"),
+                "ChangeSetId": change_set_id,
+            }
+            self.engine.begin_create({**self._stack(stack_id), **fields, **more}, target.blueprint)
         return {}
 
     def delete_change_set(self, params: Params) -> Params:

@@ -139,7 +139,7 @@ def _code(properties: Properties) -> dict[str, Json]:
 
 def _inline_zip(source: str) -> bytes:
     """Return the zip of inline code: `index.py` and, as on AWS, the module `cfnresponse`."""
-    response = Path(__file__).with_name("cfnresponse.py.txt").read_text(encoding="utf-8")
+    response = Path(__file__).with_name("cfnresponse.py").read_text(encoding="utf-8")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (("index.py", source), ("cfnresponse.py", response)):
