@@ -103,12 +103,15 @@ def _sns_publish(service: LambdaService, original: Callable[..., None]) -> Calla
 def install(service: LambdaService) -> Callable[[], None]:
     """Put localcloud's Lambda behind moto's other services; the result takes it away again."""
     backend = MotoLambda(service)
-    get_backend, publish = moto.awslambda.utils.get_backend, Subscription.publish
-    moto.awslambda.utils.get_backend = lambda account_id, region: backend
-    Subscription.publish = _sns_publish(service, publish)
+    # Any: what takes moto's place has only what is called, not moto's types.
+    utilities: Any = moto.awslambda.utils
+    subscription: Any = Subscription
+    get_backend, publish = utilities.get_backend, subscription.publish
+    utilities.get_backend = lambda account_id, region: backend
+    subscription.publish = _sns_publish(service, publish)
 
     def remove() -> None:
-        moto.awslambda.utils.get_backend = get_backend
-        Subscription.publish = publish
+        utilities.get_backend = get_backend
+        subscription.publish = publish
 
     return remove

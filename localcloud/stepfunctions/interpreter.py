@@ -101,7 +101,8 @@ class Interpreter:
         return value
 
     async def _state(self, state: State, value: Any, path: _Path) -> tuple[Any, str | None]:
-        if len(self._history.events) >= MAX_EVENTS:
+        # There must be room for this state's events and the execution's last.
+        if len(self._history.events) + 3 > MAX_EVENTS:
             raise StateError(ErrorName.RUNTIME, f"The execution reached the maximum number of history events ({MAX_EVENTS}).")
         context = {
             **self._context,
