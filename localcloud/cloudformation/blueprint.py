@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from localcloud.cloudformation.dynamic import check_dynamic
 from localcloud.cloudformation.errors import unsupported, validation_error
 from localcloud.cloudformation.functions import PSEUDO_PARAMETERS, Reference, Scope, Unknown, condition_names, is_known, references, text_of
 from localcloud.cloudformation.parameters import ParameterSpec, ParameterValue
@@ -111,6 +112,7 @@ class Blueprint:
         }
         for name in self.resources:
             properties = self.properties(name, NothingYet())
+            check_dynamic(properties)
             try:
                 self.resources[name].provider.validate(properties)
             except PropertyError as error:

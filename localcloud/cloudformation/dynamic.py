@@ -9,9 +9,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from localcloud.cloudformation.errors import ResourceFailure
+from localcloud.cloudformation.errors import ResourceFailure, unsupported
 
 Json = Any
+_SERVICES = ("ssm", "secretsmanager")
 _REFERENCE = re.compile(r"\{\{resolve:([a-z-]+):([^{}]*)\}\}")
 
 
@@ -19,7 +20,7 @@ def resolve_dynamic(value: Json, clients: Callable[[str], Any]) -> Json:
     """Return *value* with every dynamic reference replaced by what it names.
 
     Raises:
-        ResourceFailure: There is no such parameter or secret, or the reference is not one that localcloud supports.
+        ResourceFailure: There is no such parameter or secret.
     """
     if isinstance(value, dict):
         return {key: resolve_dynamic(item, clients) for key, item in value.items()}
@@ -30,17 +31,29 @@ def resolve_dynamic(value: Json, clients: Callable[[str], Any]) -> Json:
     return _REFERENCE.sub(lambda match: _look_up(match.group(1), match.group(2), clients), value)
 
 
+def check_dynamic(value: Json) -> None:
+    """Refuse a value that holds a dynamic reference of a kind that is not looked up.
+
+    Raises:
+        ServiceError: It is named.
+    """
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            check_dynamic(item)
+    for match in _REFERENCE.finditer(value) if isinstance(value, str) else ():
+        if match.group(1) not in _SERVICES:
+            raise unsupported(f"The dynamic reference {{{{resolve:{match.group(1)}:...}}}}")
+
+
 def _look_up(service: str, rest: str, clients: Callable[[str], Any]) -> str:
     try:
         if service == "ssm":
             return str(clients("ssm").get_parameter(Name=rest)["Parameter"]["Value"])
-        if service == "secretsmanager":
-            return _secret(rest, clients("secretsmanager"))
+        return _secret(rest, clients("secretsmanager"))
     except ClientError as error:
         raise ResourceFailure(
             f"Could not resolve {{{{resolve:{service}:{rest}}}}}: {error.response['Error'].get('Message', error)}"
         ) from error
-    raise ResourceFailure(f"The dynamic reference {{{{resolve:{service}:...}}}} is not supported by localcloud")
 
 
 def _secret(rest: str, client: Any) -> str:

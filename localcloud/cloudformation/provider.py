@@ -202,7 +202,7 @@ def tag_dictionary(tags: Json) -> dict[str, str]:
     """Return a list of Key/Value objects (or a map) as a dictionary."""
     if isinstance(tags, Mapping):
         return dict(tags)
-    return {tag["Key"]: tag["Value"] for tag in tags or []}
+    return {tag["Key"]: tag.get("Value", "") for tag in tags or []}
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -286,7 +286,7 @@ def _resource(name: str, body: Json) -> Resource:
     for attribute in ("CreationPolicy", "UpdatePolicy"):
         if body.get(attribute):
             raise unsupported(f"{attribute} (resource {name})")
-    depends_on = body.get("DependsOn") or []
+    depends_on = body.get("DependsOn", [])
     depends_on = [depends_on] if isinstance(depends_on, str) else depends_on
     if not isinstance(depends_on, list) or not all(isinstance(item, str) for item in depends_on):
         raise validation_error(f"Template format error: [/Resources/{name}/DependsOn] DependsOn must be a string or list of strings.")

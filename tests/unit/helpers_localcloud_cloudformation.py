@@ -257,7 +257,9 @@ class Stacks:
     def live(self, name: str = "s") -> dict[str, Properties]:
         """Return what exists of a stack by logical id, with physical ids written as ``<LogicalId>``."""
         names = {m.current.physical_id: m.logical_id for m in self.state.members(self.id(name)) if m.current is not None}
-        text = json.dumps({names.get(physical_id, physical_id): properties for physical_id, properties in self.world.things.items()}, sort_keys=True)
+        text = json.dumps(
+            {names.get(physical_id, physical_id): properties for physical_id, properties in self.world.things.items()}, sort_keys=True
+        )
         for physical_id, logical_id in names.items():
             text = text.replace(str(physical_id), f"<{logical_id}>")
         found: dict[str, Properties] = json.loads(text)

@@ -174,7 +174,9 @@ FIRST = template(A=box(Size=1, Kind="red"), B=box(Links=[{"Ref": "A"}], Content=
 SECOND = template(
     A=box(Size=2, Kind="blue"), B=box(Links=[{"Ref": "A"}, {"Ref": "D"}], Content={"Fn::GetAtt": "D.Arn"}), D=box(Name="other")
 )
-BROKEN = template(A=box(Size=2, Kind="blue"), B=box(Links=[{"Ref": "A"}], Content="new", Fail="update", Size=3), C=box(Name="named"), D=box())
+BROKEN = template(
+    A=box(Size=2, Kind="blue"), B=box(Links=[{"Ref": "A"}], Content="new", Fail="update", Size=3), C=box(Name="named"), D=box()
+)
 
 
 def every_moment() -> Iterator[tuple[int, Stacks]]:
@@ -269,7 +271,8 @@ def test_a_failed_create_says_which_resources_failed_and_deletes_in_reverse_orde
 
 
 @pytest.mark.parametrize(
-    ("on_failure", "status", "left"), [("DO_NOTHING", "CREATE_FAILED", 2), ("DELETE", "DELETE_COMPLETE", 0), ("ROLLBACK", "ROLLBACK_COMPLETE", 0)]
+    ("on_failure", "status", "left"),
+    [("DO_NOTHING", "CREATE_FAILED", 2), ("DELETE", "DELETE_COMPLETE", 0), ("ROLLBACK", "ROLLBACK_COMPLETE", 0)],
 )
 def test_on_failure(stacks: Stacks, on_failure: str, status: str, left: int) -> None:
     broken = template(A=box(), B=box(Fail="settle", Links=[{"Ref": "A"}]))

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from localcloud.cloudformation.errors import ResourceFailure
 from localcloud.cloudformation.provider import Context, NameRule, Properties, Provider, TagStyle, changed, tag_changes, tag_dictionary
-from localcloud.cloudformation.schema import INTEGER, NUMBER, STRING, STRINGS, TAG_LIST, ListOf, MapOf, Object, PropertyError, one_of
+from localcloud.cloudformation.schema import INTEGER, NUMBER, STRING, STRINGS, ListOf, MapOf, Object, PropertyError, one_of
 
 Json = Any
 
@@ -56,7 +56,7 @@ class Function(Provider):
             "ReservedConcurrentExecutions": INTEGER,
             "Role": STRING,
             "Runtime": STRING,
-            "Tags": TAG_LIST,
+            "Tags": ListOf(Object({"Key": STRING, "Value": STRING}, required=("Key",))),
             "Timeout": INTEGER,
             "TracingConfig": Object({"Mode": one_of("Active", "PassThrough")}),
         },
