@@ -61,12 +61,14 @@ def augmented(image: Pixels, size: int, random: np.random.Generator, ranges: Aug
     return np.asarray(mapped, dtype=np.uint8)
 
 
-def augmented_copies(images: Sequence[Pixels], size: int, seeds: Sequence[Sequence[int]], ranges: Augmentation, threads: int) -> Pixels:
+def augmented_copies(images: Sequence[Pixels], size: int, seeds: Sequence[Sequence[int]], ranges: Augmentation, threads: int = 1) -> Pixels:
     """One copy per image, [N, size, size, 3]; `seeds[i]` seeds image i's generator, so that the result does not depend on threads or order."""
 
     def make(index: int) -> Pixels:
         return augmented(images[index], size, np.random.default_rng(seeds[index]), ranges)
 
+    if threads == 1:
+        return np.stack([make(index) for index in range(len(images))])
     with ThreadPoolExecutor(threads) as pool:
         return np.stack(list(pool.map(make, range(len(images)))))
 

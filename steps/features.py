@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,10 @@ logger = logging.getLogger(__name__)
 Pixels = npt.NDArray[np.uint8]
 
 _BATCH = 16
-_AUGMENT_BATCH = 256
 
 
 class Trunk:
-    """Stem and frozen blocks: byte images [N, height, width, 3] of any size to features [N, C, h, w]."""
+    """Stem and frozen blocks: byte images [N, height, width, 3] of any size to features [N, C, h, w]. Several threads may call it at once."""
 
     def __init__(self, backbone: Backbone, recipe: Recipe, device: torch.device) -> None:
         blocks = list(backbone.blocks)[: recipe.frozen_blocks]
@@ -39,7 +39,8 @@ class Trunk:
             import onnxruntime
 
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
+            # Batches run side by side instead of one on several threads: nobody waits for the slowest, which counts when the cores are busy.
+            options.intra_op_num_threads = 1
             options.log_severity_level = 3
             content = write_graph(backbone.stem, blocks, recipe.image_size)
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -57,7 +58,12 @@ class Trunk:
 
 def features_of(trunk: Trunk, images: Sequence[Pixels], *, mirrored: bool = False) -> Tensor:
     """Features [N, C, h, w] of images of any sizes, or of their mirror images."""
-    return torch.cat([trunk(np.ascontiguousarray(batch[:, :, ::-1]) if mirrored else batch) for batch in equal_batches(images, _BATCH)])
+
+    def compute(batch: Pixels) -> Tensor:
+        return trunk(np.ascontiguousarray(batch[:, :, ::-1]) if mirrored else batch)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return torch.cat(list(pool.map(compute, equal_batches(images, _BATCH))))
 
 
 def equal_batches(images: Sequence[Pixels], most: int) -> Iterator[Pixels]:
@@ -89,10 +95,14 @@ def cached_features(trunk: Trunk, images: Sequence[Pixels], indices: Sequence[in
     cache[0] = originals
     if copies > 1:
         cache[1] = features_of(trunk, images, mirrored=True)
-    threads = torch.get_num_threads()
-    for copy in range(2, copies):
-        for start in range(0, len(images), _AUGMENT_BATCH):
-            part = slice(start, start + _AUGMENT_BATCH)
-            seeds = [(recipe.seed, index, copy) for index in indices[part]]
-            cache[copy, part] = features_of(trunk, list(augmented_copies(images[part], recipe.image_size, seeds, Augmentation(), threads)))
+
+    def fill(copy: int, start: int) -> None:
+        part = slice(start, start + _BATCH)
+        seeds = [(recipe.seed, index, copy) for index in indices[part]]
+        cache[copy, part] = trunk(augmented_copies(images[part], recipe.image_size, seeds, Augmentation()))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        parts = [(copy, start) for copy in range(2, copies) for start in range(0, len(images), _BATCH)]
+        for _ in pool.map(lambda part: fill(*part), parts):
+            pass
     return cache

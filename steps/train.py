@@ -15,10 +15,16 @@ from failures import configure_logging, run_step
 from recipe import failure_directory, parse_training_arguments
 from tracking import Run, job_run
 
+# OpenMP's threads wait asleep, not spinning: where something else needs a core too (a laptop, a container with a share of one), spinning made
+# training ten times slower. Read when torch is loaded. (GOMP_SPINCOUNT, GNU's own: a short spin first, for waits of microseconds.)
+_THREAD_MANNERS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+
 
 def main(arguments: Sequence[str]) -> None:
     """Read the arguments and train."""
     recipe, paths = parse_training_arguments(arguments, os.environ)
+    for name, value in _THREAD_MANNERS.items():
+        os.environ.setdefault(name, value)
     # The first process reports for all.
     tracked = job_run("Train") if os.environ.get("RANK", "0") == "0" else nullcontext(Run(None))
     with tracked as run:
