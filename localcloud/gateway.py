@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from botocore.exceptions import DataNotFoundError
 from moto.core.model import OperationModel
@@ -17,7 +19,9 @@ from moto.core.request import Request, determine_request_protocol
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
+from werkzeug.wsgi import LimitedStream
 
 from localcloud.errors import LocalCloudError, ServiceError, not_supported
 
@@ -48,6 +52,7 @@ OWN_SIGNING_NAMES: dict[str, str] = {
     "states": "stepfunctions",
     "cloudformation": "cloudformation",
 }
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _READ_ONLY_METHODS = ("GET", "HEAD", "OPTIONS")
 _READ_ONLY_ACTIONS = ("Describe", "List", "Get", "Head", "Lookup", "Filter", "Test")
 
@@ -66,6 +71,13 @@ class Gateway:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         # moto reads the body as Flask does; a server that leaves the end of the stream open would let it wait for ever.
         environ["wsgi.input_terminated"] = True
+        if environ.get("CONTENT_LENGTH"):
+            # A client that dies while it sends must not have what it got through taken for the whole: reading the rest raises ClientDisconnected.
+            environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], int(environ["CONTENT_LENGTH"]))
+        if not _is_from_this_machine(environ):
+            return Response("localcloud answers programs on this machine, not web pages\n", 403, content_type="text/plain")(
+                environ, start_response
+            )
         if environ["PATH_INFO"].startswith("/_localcloud/"):
             return self._control(environ)(environ, start_response)
         signing_name = _signing_name(environ)
@@ -78,6 +90,8 @@ class Gateway:
             return self.moto(signing_name, environ, start_response)
         except ServiceError as error:
             refusal = error
+        except ClientDisconnected:
+            refusal = ServiceError("IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header")
         except LocalCloudError as error:
             log.error("%s", error)
             refusal = ServiceError("InternalFailure", str(error))
@@ -134,6 +148,24 @@ class Gateway:
             if archive is not None:
                 return Response(archive, content_type="application/zip")
         return Response("{}", status=404, content_type="application/json")
+
+
+def _is_from_this_machine(environ: Environ) -> bool:
+    """Return False for what a browser sends for a page of somewhere else.
+
+    No signature is checked here and a function's code is run as it is, so any page that the developer looks at could otherwise run code: cross-origin
+    requests are told by their Origin, a name that was rebound to 127.0.0.1 by the Host.
+    """
+    origin = environ.get("HTTP_ORIGIN", "http://localhost")
+    return _is_local(f"//{environ.get('HTTP_HOST') or 'localhost'}") and _is_local(origin)
+
+
+def _is_local(address: str) -> bool:
+    try:
+        name = urlsplit(address).hostname
+    except ValueError:  # neither a name nor an address
+        return False
+    return name is not None and ("." not in name or name.endswith(".localhost") or bool(_LOOPBACK.fullmatch(name)))
 
 
 def _signing_name(environ: Environ) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -38,3 +39,55 @@ def test_a_member_that_cannot_be_read_is_refused_as_aws_does(region: Any, member
     status, answer = post(region, "sagemaker", "SageMaker.ListEndpoints", f"{{{member}}}")
     assert status == 400
     assert answer["__type"].endswith("SerializationException"), answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"), [("Content-Length: 1000", b"x" * 10), ("Transfer-Encoding: chunked", b"a\r\n" + b"x" * 10 + b"\r\n5\r\nx")]
+)
+def test_an_upload_that_breaks_off_leaves_what_was_there(region: Any, headers: str, sent: bytes) -> None:
+    s3 = region.client("s3")
+    s3.create_bucket(Bucket="uploads")
+    s3.put_object(Bucket="uploads", Key="photo", Body=b"whole")
+    with socket.create_connection(("127.0.0.1", region.cloud.port)) as connection:
+        connection.sendall(f"PUT /uploads/photo HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode() + sent)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(20)
+        answer = connection.recv(4096)
+    assert not answer.startswith(b"HTTP/1.1 2"), answer
+    assert s3.get_object(Bucket="uploads", Key="photo")["Body"].read() == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, 200),
+        ({"Origin": "http://127.0.0.1:5000"}, 200),
+        ({"Origin": "https://example.com"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1.example.com"}, 403),
+        ({"Host": "example.com:8080"}, 403),
+        ({"Origin": "http://192.0.2.1"}, 403),
+        ({"Host": "photos.localhost:8080"}, 200),
+        ({"Host": "[::1]:8080"}, 200),
+    ],
+)
+def test_a_web_page_of_somewhere_else_gets_nothing(region: Any, headers: dict[str, str], expected: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", region.cloud.port, timeout=20)
+    try:
+        connection.request("GET", "/_localcloud/health", headers=headers)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == expected
+    finally:
+        connection.close()
+
+
+def test_a_browser_is_not_told_that_it_may_send(region: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", region.cloud.port, timeout=20)
+    asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    try:
+        connection.request("OPTIONS", "/", headers=asked)
+        response = connection.getresponse()
+        assert (response.status, response.getheader("Access-Control-Allow-Origin")) == (403, None)
+    finally:
+        connection.close()
