@@ -40,7 +40,7 @@ class PlatformParameters:
     model_package_group_name: str = "scones-vehicle-classifier"
     image_bucket_name: str = ""
     serving_mode: ServingMode = ServingMode.SERVERLESS
-    serving_instance_type: str = "ml.c7i.large"
+    serving_instance_type: str = "ml.c6i.large"
     serving_instance_count: int = 2
     serverless_memory_in_mb: int = 2048
     serverless_max_concurrency: int = 5

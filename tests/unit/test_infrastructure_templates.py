@@ -16,6 +16,7 @@ from cfnlint.decode import cfn_yaml
 from infrastructure.deploy import PlatformParameters, _asset_parameters
 from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE, ROOT, WORKFLOW_DEFINITION, build_assets
 from lambdas.common import clients
+from pipelines.settings import load_settings
 
 PLATFORM = json.loads(json.dumps(cfn_yaml.load(str(PLATFORM_TEMPLATE))))
 INFERENCE = json.loads(json.dumps(cfn_yaml.load(str(INFERENCE_TEMPLATE))))
@@ -91,6 +92,11 @@ def test_deploy_platform_sets_every_parameter_of_the_platform_stack() -> None:
 def test_the_defaults_of_deploy_platform_are_the_templates() -> None:
     defaults = {name: str(parameter["Default"]) for name, parameter in PLATFORM["Parameters"].items()}
     assert PlatformParameters().for_template().items() <= defaults.items()
+
+
+def test_production_serves_on_an_instance_type_that_versions_are_registered_for() -> None:
+    registered = load_settings().settings.registry.inference_instance_types
+    assert PlatformParameters().serving_instance_type in registered
 
 
 def test_outputs() -> None:
