@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def command() -> str:
+    """Return what to type for this command line: `scones` when that is what a shell would find, else its path."""
+    own = Path(sys.executable).with_name("scones")
+    found = shutil.which("scones")
+    if found is not None and Path(found).resolve() == own.resolve():
+        return "scones"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def state_dir() -> Path:

@@ -36,6 +36,7 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
     from scones.errors import SconesError
     from scones.examples import choose_examples
     from scones.executions import document
+    from scones.project import command
     from scones.registry import Registry
     from scones.report import write_report
     from scones.tracking import local_store
@@ -94,9 +95,13 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
             )
         console.print(f"\nreport     {report.page}", soft_wrap=True)
         console.print(f"pictures   {report.folder}", soft_wrap=True)
-        console.print("MLflow     scones mlflow")
-        console.print(f"AWS API    export AWS_ENDPOINT_URL={context.target.endpoint_url}")
-        console.print(f"next       scones status, scones classify PHOTO..., scones down ({time.monotonic() - began:.0f} s in all)")
+        scones = command()
+        console.print(f"MLflow     {scones} mlflow")
+        console.print(f"look       {scones} status, {scones} models list, {scones} classify PHOTO...", soft_wrap=True)
+        if context.target.endpoint_url is not None:
+            console.print(f"AWS API    export AWS_ENDPOINT_URL={context.target.endpoint_url}")
+            console.print(f"localcloud goes on running; end it with {scones} down")
+        console.print(f"{time.monotonic() - began:.0f} s in all")
 
     context.output.result(result, human)
     wrong = [classification for _, classification in photos if classification.result is None]
