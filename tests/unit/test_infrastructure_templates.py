@@ -34,6 +34,7 @@ UNBOUND_ACTIONS = {
     "ecr:GetAuthorizationToken",
     "logs:CreateLogDelivery",
     "logs:DeleteLogDelivery",
+    "logs:DescribeIndexPolicies",
     "logs:DescribeLogGroups",
     "logs:DescribeResourcePolicies",
     "logs:GetLogDelivery",
@@ -179,6 +180,23 @@ def test_an_approval_cannot_widen_permissions() -> None:
         if role in ("DeploymentRole", "DeployFunctionRole"):
             assert {action for action in as_list(statement["Action"]) if action.startswith("iam:")} <= {"iam:PassRole"}
     assert not [item for item in INFERENCE["Resources"].values() if item["Type"].startswith("AWS::IAM::")]
+
+
+def test_the_deployment_can_read_what_cloudformation_reads_back() -> None:
+    """The permissions that AWS::Logs::LogGroup and AWS::Lambda::Function declare for reading (`handlers.read.permissions` of their schemas)."""
+    allowed = {action for role, statement in statements() if role == "DeploymentRole" for action in as_list(statement["Action"])}
+    assert allowed >= {
+        "lambda:GetFunction",
+        "lambda:GetFunctionCodeSigningConfig",
+        "lambda:GetFunctionRecursionConfig",
+        "lambda:GetFunctionScalingConfig",
+        "lambda:GetRuntimeManagementConfig",
+        "logs:DescribeIndexPolicies",
+        "logs:DescribeLogGroups",
+        "logs:DescribeResourcePolicies",
+        "logs:GetDataProtectionPolicy",
+        "logs:ListTagsForResource",
+    }
 
 
 def test_only_what_serverless_endpoints_support_is_set_for_them() -> None:
