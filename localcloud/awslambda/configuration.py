@@ -31,6 +31,9 @@ _RESERVED_VARIABLES = {
     "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY",
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
 }  # fmt: skip
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_TIMEOUT_SECONDS = 900
+MAX_MEMORY_MB = 10_240
 _MAX_ENVIRONMENT_BYTES = 4096
 _MAX_LAYERS = 5
 _PYTHON = re.compile(r"python3\.\d+")
@@ -81,6 +84,11 @@ class Configurator:
             ServiceError: Something is wrong or not supported.
         """
         self._refuse(params)
+        for name, most in (("Timeout", MAX_TIMEOUT_SECONDS), ("MemorySize", MAX_MEMORY_MB)):
+            if params.get(name, 0) > most:
+                where = name[:1].lower() + name[1:]
+                reason = f"Value '{params[name]}' at '{where}' failed to satisfy constraint: Member must have value less than or equal to {most}"
+                raise ServiceError("ValidationException", f"1 validation error detected: {reason}")
         changed = configuration | {name: params[name] for name in _RECORDED if name in params}
         if "Runtime" in params and not _PYTHON.fullmatch(params["Runtime"]):
             raise not_supported(f"The runtime {params['Runtime']} (functions run on this machine's Python: use python3.x)", _INVALID)

@@ -20,6 +20,10 @@ from localcloud.policies import ServiceCall, allows
 from localcloud.service import Params, Service
 
 if TYPE_CHECKING:
+    from moto.core.model import OperationModel
+    from moto.core.request import Request
+    from werkzeug.wrappers import Response
+
     from localcloud.cloud import Cloud
     from localcloud.database import Document
 
@@ -164,6 +168,13 @@ class LambdaService(Service):
         if result.function_error:
             answer["FunctionError"] = result.function_error
         return answer
+
+    def _respond(self, request: Request, operation: OperationModel | None, result: Any) -> Response:
+        response = super()._respond(request, operation, result)
+        if operation is not None and operation.name in ("Invoke", "DeleteFunction") and isinstance(result, dict):
+            # These two answer with their StatusCode member as the HTTP status, which moto's serialiser leaves out.
+            response.status_code = result["StatusCode"]
+        return response
 
     # Functions
 
