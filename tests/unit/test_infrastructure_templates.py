@@ -218,6 +218,17 @@ def test_alarms_roll_a_bad_deployment_back() -> None:
         assert dimensions["VariantName"] == RESOURCES["EndpointConfig"]["Properties"]["ProductionVariants"][0]["VariantName"]
 
 
+def test_the_alarms_may_be_read_with_the_roles_that_deployments_run_with() -> None:
+    readers = {
+        role: as_list(statement["Resource"]) for role, statement in statements() if "cloudwatch:DescribeAlarms" in statement["Action"]
+    }
+    assert set(readers) == {"DeploymentRole", "ModelRole"}
+    (readable,) = readers["ModelRole"]
+    prefix = readable["Fn::Sub"].rpartition(":")[2].removesuffix("*")
+    for alarm in ("EndpointErrorAlarm", "EndpointLatencyAlarm"):
+        assert RESOURCES[alarm]["Properties"]["AlarmName"]["Fn::Sub"].startswith(prefix)
+
+
 def test_the_rule_takes_awss_events_of_our_group_to_the_function_and_to_the_dead_letters() -> None:
     rule = RESOURCES["ApprovalRule"]["Properties"]
     event = json.loads((ROOT / "tests" / "events" / "model_package_rejected.json").read_text())
