@@ -31,6 +31,6 @@ class Clients:
                     aws_secret_access_key="localcloud",
                     region_name=self._cloud.settings.region,
                 )
-                config = Config(retries={"total_max_attempts": 1}, max_pool_connections=64, read_timeout=900)
+                config = Config(retries={"total_max_attempts": 1}, max_pool_connections=64, read_timeout=900, inject_host_prefix=False)
                 self._clients[service] = self._session.client(service, endpoint_url=self._cloud.endpoint_url, config=config)
             return self._clients[service]

@@ -110,6 +110,8 @@ class Cloud:
             "AWS_SECRET_ACCESS_KEY": "localcloud",
             "AWS_SESSION_TOKEN": role_arn or "localcloud",
             "AWS_EC2_METADATA_DISABLED": "true",
+            # StartSyncExecution's client would ask "sync-127.0.0.1".
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
         }
         return environment

@@ -102,10 +102,19 @@ class Spawner:
         if not self._fork:
             return await asyncio.to_thread(self._start_process, connection, output, asyncio.get_running_loop())
         async with self._zygote_lock:
-            if self._zygote is None or self._zygote.ended:
-                self._zygote = _Zygote(self._supervisor, self._runtime_dir)
-                await self._zygote.start()
-            return await self._zygote.fork(connection, output)
+            try:
+                return await (await self._running_zygote()).fork(connection, output)
+            except _ZygoteEnded:
+                # Somebody killed it (an out-of-memory killer, a user): a new one does as well.
+                return await (await self._running_zygote()).fork(connection, output)
+
+    async def _running_zygote(self) -> _Zygote:
+        if self._zygote is None or self._zygote.ended:
+            if self._zygote is not None:
+                self._zygote.close()
+            self._zygote = _Zygote(self._supervisor, self._runtime_dir)
+            await self._zygote.start()
+        return self._zygote
 
     def _start_process(self, connection: socket.socket, output: int, loop: asyncio.AbstractEventLoop) -> Process:
         process = self._supervisor.spawn(
@@ -144,6 +153,10 @@ class Spawner:
             self._zygote.close()
 
 
+class _ZygoteEnded(RuntimeError):
+    """Indicates that the process that workers are forked from is gone."""
+
+
 class _Zygote:
     def __init__(self, supervisor: Supervisor, runtime_dir: Path) -> None:
         self._supervisor = supervisor
@@ -169,7 +182,11 @@ class _Zygote:
         await self._reply("ready")
 
     async def fork(self, connection: socket.socket, output: int) -> Process:
-        socket.send_fds(self._control, [b"f"], [connection.fileno(), output])
+        try:
+            socket.send_fds(self._control, [b"f"], [connection.fileno(), output])
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self.ended = True
+            raise _ZygoteEnded from error
         pid = (await self._reply("forked"))["forked"]
         self._supervisor.adopt(pid)
         return Process(pid, self._exits.setdefault(pid, self._loop.create_future()))
@@ -177,7 +194,7 @@ class _Zygote:
     async def _reply(self, key: str) -> dict[str, Any]:
         message = await self._lines.get()
         if key not in message:
-            raise RuntimeError("the process that Lambda workers are forked from ended; see localcloud's log")
+            raise _ZygoteEnded("the process that Lambda workers are forked from ended; see localcloud's log")
         return message
 
     def _read(self) -> None:
@@ -210,9 +227,8 @@ class _Zygote:
                 self._lines.put_nowait(message)
 
     def close(self) -> None:
-        if not self.ended:
-            self._loop.remove_reader(self._control)
-            self.ended = True
+        self.ended = True
+        self._loop.remove_reader(self._control)
         self._control.close()
         if self._process is not None:
             self._supervisor.release(self._process)

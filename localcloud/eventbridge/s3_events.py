@@ -1,7 +1,7 @@
 """S3's events for buckets with EventBridge notifications on.
 
 moto sends them to its own events backend, which localcloud does not use: `install` takes the place of `moto.s3.notifications._send_event_bridge_message` and
-gives events AWS's shape (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html). Held by tests/integration/test_contract_events.py.
+gives events AWS's shape (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html). Held by tests/integration/test_eventbridge.py.
 """
 
 from __future__ import annotations
