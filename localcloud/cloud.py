@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core.base_backend import BackendDict
 
-from localcloud.background import Background
 from localcloud import bucket_policies
+from localcloud.background import Background
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
 from localcloud.logs import LogWriter

@@ -423,7 +423,11 @@ def _compare(operator: str, left: Any, right: Any) -> bool:
     if operator in ("in", "nin"):
         return isinstance(right, list) and any(same(left, item) for item in right) == (operator == "in")
     if operator == "contains":
-        return right in left if isinstance(left, str) and isinstance(right, str) else isinstance(left, list) and any(same(right, item) for item in left)
+        return (
+            right in left
+            if isinstance(left, str) and isinstance(right, str)
+            else isinstance(left, list) and any(same(right, item) for item in left)
+        )
     if operator == "size":
         return isinstance(left, (str, list)) and len(left) == right
     if operator == "empty":

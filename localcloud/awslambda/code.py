@@ -105,7 +105,9 @@ class CodeStore:
 
     def bundled(self, folders: list[Path]) -> list[str]:
         """Return which packages of AWS's runtime the folders bring themselves."""
-        return sorted({name for name in RUNTIME_PACKAGES for folder in folders if (folder / name).is_dir() or (folder / f"{name}.py").is_file()})
+        return sorted(
+            {name for name in RUNTIME_PACKAGES for folder in folders if (folder / name).is_dir() or (folder / f"{name}.py").is_file()}
+        )
 
     def keep_only(self, digests: set[str]) -> None:
         """Delete every zip that is not in *digests*, and what workers of an earlier process left."""
@@ -140,7 +142,13 @@ class CodeStore:
         except S3ClientError as error:
             raise _get_object_error("NoSuchBucket", "The specified bucket does not exist") from error
         if found is None:
-            raise _get_object_error(*(("NoSuchVersion", "The specified version does not exist.") if version else ("NoSuchKey", "The specified key does not exist.")))
+            raise _get_object_error(
+                *(
+                    ("NoSuchVersion", "The specified version does not exist.")
+                    if version
+                    else ("NoSuchKey", "The specified key does not exist.")
+                )
+            )
         content: bytes = found.value
         return content
 
@@ -157,7 +165,9 @@ class CodeStore:
 
 
 def _get_object_error(code: str, text: str) -> ServiceError:
-    return ServiceError("InvalidParameterValueException", f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {text}")
+    return ServiceError(
+        "InvalidParameterValueException", f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {text}"
+    )
 
 
 def _unzip(content: bytes, target: Path) -> None:
@@ -185,7 +195,9 @@ def _unzip(content: bytes, target: Path) -> None:
 
 def _extract_link(destination: str, link: Path, root: Path) -> None:
     if not (link.parent / destination).resolve().is_relative_to(root.resolve()):
-        raise ServiceError("InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again.")
+        raise ServiceError(
+            "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again."
+        )
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(destination)
 

@@ -87,7 +87,9 @@ class Configurator:
         for name, most in (("Timeout", MAX_TIMEOUT_SECONDS), ("MemorySize", MAX_MEMORY_MB)):
             if params.get(name, 0) > most:
                 where = name[:1].lower() + name[1:]
-                reason = f"Value '{params[name]}' at '{where}' failed to satisfy constraint: Member must have value less than or equal to {most}"
+                reason = (
+                    f"Value '{params[name]}' at '{where}' failed to satisfy constraint: Member must have value less than or equal to {most}"
+                )
                 raise ServiceError("ValidationException", f"1 validation error detected: {reason}")
         changed = configuration | {name: params[name] for name in _RECORDED if name in params}
         if "Runtime" in params and not _PYTHON.fullmatch(params["Runtime"]):
@@ -108,7 +110,12 @@ class Configurator:
 
     def with_code(self, configuration: dict[str, Any], code: Code, architectures: list[str] | None) -> dict[str, Any]:
         """Return a configuration with other code."""
-        changed = configuration | {"CodeSha256": code.sha256_base64, "CodeSize": code.size, "RevisionId": new_revision(), "LastModified": now()}
+        changed = configuration | {
+            "CodeSha256": code.sha256_base64,
+            "CodeSize": code.size,
+            "RevisionId": new_revision(),
+            "LastModified": now(),
+        }
         return changed | ({"Architectures": architectures} if architectures else {})
 
     def _refuse(self, params: dict[str, Any]) -> None:
@@ -125,7 +132,10 @@ class Configurator:
         if layer is None:
             if f":{self._cloud.settings.account_id}:layer:" in arn:
                 raise ServiceError(_INVALID, f"Layer version {arn} does not exist.")
-            raise not_supported(f"A layer of another account ({arn}): publish its content here with PublishLayerVersion, or put it into the zip. It", _INVALID)
+            raise not_supported(
+                f"A layer of another account ({arn}): publish its content here with PublishLayerVersion, or put it into the zip. It",
+                _INVALID,
+            )
         return {"Arn": arn, "CodeSize": layer["CodeSize"], "_Code": layer["code"]}
 
     def _check_dead_letter(self, arn: str) -> None:
@@ -148,7 +158,9 @@ def _checked_variables(variables: dict[str, str]) -> dict[str, str]:
     reserved = sorted(set(variables) & _RESERVED_VARIABLES)
     if reserved:
         keys = ", ".join(reserved)
-        message = f"{prefix} contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {keys}"
+        message = (
+            f"{prefix} contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {keys}"
+        )
         raise ServiceError(_INVALID, message)
     text = json.dumps(variables, separators=(",", ":"))
     if len(text.encode()) > _MAX_ENVIRONMENT_BYTES:

@@ -95,7 +95,9 @@ class EventQueue:
         configured: dict[str, Any] = document["event_invoke"].get(event["qualifier"] or LATEST, {})
         return {"MaximumRetryAttempts": MAX_RETRIES, "MaximumEventAgeInSeconds": MAX_AGE_SECONDS} | configured
 
-    async def _give_up(self, event: Document, target: Target, settings: dict[str, Any], result: InvocationResult | None, condition: str) -> None:
+    async def _give_up(
+        self, event: Document, target: Target, settings: dict[str, Any], result: InvocationResult | None, condition: str
+    ) -> None:
         dead_letter_arn = target.version.configuration.get("DeadLetterConfig", {}).get("TargetArn")
         if dead_letter_arn:
             error = json.loads(result.payload) if result is not None else {}
@@ -130,7 +132,12 @@ class EventQueue:
             events: Any = self._cloud.services["events"]
             resources = [record["requestContext"]["functionArn"], destination]
             await asyncio.to_thread(
-                events.emit, "lambda", f"Lambda Function Invocation Result - {outcome}", record, resources, bus=destination.rpartition("/")[2]
+                events.emit,
+                "lambda",
+                f"Lambda Function Invocation Result - {outcome}",
+                record,
+                resources,
+                bus=destination.rpartition("/")[2],
             )
         else:
             await asyncio.to_thread(self._send, destination, json.dumps(record), None)

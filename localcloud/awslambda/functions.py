@@ -126,7 +126,9 @@ class FunctionStore:
         settings = self._cloud.settings
         region, account = parts.get("region") or settings.region, parts.get("account") or settings.account_id
         if region != settings.region:
-            raise ServiceError("ResourceNotFoundException", f"Functions from '{region}' are not reachable in this region ('{settings.region}')")
+            raise ServiceError(
+                "ResourceNotFoundException", f"Functions from '{region}' are not reachable in this region ('{settings.region}')"
+            )
         if account != settings.account_id:
             raise ServiceError("ResourceNotFoundException", f"Function not found: {identifier}")
         derived = parts["qualifier"]
@@ -197,7 +199,9 @@ class FunctionStore:
             return document
         found: Document | None = document["versions"].get(qualifier)
         if found is None:
-            raise ServiceError("ResourceNotFoundException", f"Function not found: {self.arn(document['configuration']['FunctionName'], qualifier)}")
+            raise ServiceError(
+                "ResourceNotFoundException", f"Function not found: {self.arn(document['configuration']['FunctionName'], qualifier)}"
+            )
         return found
 
     def _resolve(self, name: str, qualifier: str | None) -> tuple[Target, dict[str, float]]:

@@ -106,7 +106,9 @@ class Invoker:
         reusable = False
         try:
             function_log = InvocationLog(self._shipper.write, version, worker.log_stream, request_id)
-            failure, body, report = await self._run_in(worker, version, target.invoked_arn, payload, request_id, client_context, function_log)
+            failure, body, report = await self._run_in(
+                worker, version, target.invoked_arn, payload, request_id, client_context, function_log
+            )
             reusable = report.error_type is None and report.status != "timeout"
         finally:
             pool.release(worker, reusable)
@@ -119,7 +121,14 @@ class Invoker:
         return InvocationResult(200, None, body, version.version, request_id, function_log.tail())
 
     async def _run_in(
-        self, worker: Worker, version: FunctionVersion, arn: str, payload: bytes, request_id: str, client_context: Any, function_log: InvocationLog
+        self,
+        worker: Worker,
+        version: FunctionVersion,
+        arn: str,
+        payload: bytes,
+        request_id: str,
+        client_context: Any,
+        function_log: InvocationLog,
     ) -> tuple[dict[str, Any] | None, bytes, Report]:
         """Return (error document or None, result, report)."""
         began = time.monotonic()

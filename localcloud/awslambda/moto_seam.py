@@ -78,7 +78,9 @@ class NotifiedFunction:
 def _sns_publish(service: LambdaService, original: Callable[..., None]) -> Callable[..., None]:
     """Return a `Subscription.publish` that hands Lambda subscriptions what moto leaves out: the topic, the subscription, the message's attributes."""
 
-    def publish(self: Subscription, message: str, message_id: str, subject: str | None = None, message_attributes: Any = None, **options: Any) -> None:
+    def publish(
+        self: Subscription, message: str, message_id: str, subject: str | None = None, message_attributes: Any = None, **options: Any
+    ) -> None:
         if self.protocol != "lambda":
             original(self, message, message_id, subject=subject, message_attributes=message_attributes, **options)
             return

@@ -125,7 +125,9 @@ class LambdaService(Service):
         """
         name, qualifier = self.functions.identify(arn)
         policy = self.functions.get(name, qualifier)["policies"].get(qualifier or "")
-        call = ServiceCall(principal, "lambda:InvokeFunction", self.functions.arn(name, qualifier), source_arn, self.cloud.settings.account_id)
+        call = ServiceCall(
+            principal, "lambda:InvokeFunction", self.functions.arn(name, qualifier), source_arn, self.cloud.settings.account_id
+        )
         return allows(None if policy is None else {"Statement": policy["statements"]}, call)
 
     def notify(self, arn: str, event: dict[str, Any], principal: str, source_arn: str) -> None:
@@ -134,7 +136,12 @@ class LambdaService(Service):
             if self.may_invoke(arn, principal, source_arn):
                 self._accept(self.functions.resolve(arn), json.dumps(event).encode(), None)
                 return
-            log.warning("%s may not invoke %s for %s: the function's resource policy has no such permission (lambda add-permission)", principal, arn, source_arn)
+            log.warning(
+                "%s may not invoke %s for %s: the function's resource policy has no such permission (lambda add-permission)",
+                principal,
+                arn,
+                source_arn,
+            )
         except ServiceError as error:
             log.warning("%s could not invoke %s: %s", principal, arn, error.message)
 
@@ -151,7 +158,9 @@ class LambdaService(Service):
             try:
                 context = json.loads(base64.b64decode(params["ClientContext"], validate=True))
             except ValueError as error:
-                raise ServiceError("InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.") from error
+                raise ServiceError(
+                    "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
+                ) from error
         payload = params.get("Payload") or b""
         result = self.invoke_function(
             params["FunctionName"],
@@ -292,7 +301,10 @@ class LambdaService(Service):
             expected = params.get("CodeSha256")
             if expected and expected != document["configuration"]["CodeSha256"]:
                 actual = document["configuration"]["CodeSha256"]
-                raise ServiceError(_INVALID, f"CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({actual}). Please try again with the CodeSHA256 in $LATEST.")
+                raise ServiceError(
+                    _INVALID,
+                    f"CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({actual}). Please try again with the CodeSHA256 in $LATEST.",
+                )
             published = self._publish(document, params.get("Description"))
             self.functions.put(name, document)
         return public(published)
@@ -307,7 +319,11 @@ class LambdaService(Service):
                 # AWS publishes nothing when neither code nor configuration changed since the last version.
                 return dict(newest)
         number = str(document["next_version"])
-        published: dict[str, Any] = configuration | {"Version": number, "FunctionArn": f"{configuration['FunctionArn']}:{number}", "RevisionId": new_revision()}
+        published: dict[str, Any] = configuration | {
+            "Version": number,
+            "FunctionArn": f"{configuration['FunctionArn']}:{number}",
+            "RevisionId": new_revision(),
+        }
         if description is not None:
             published["Description"] = description
         document["versions"][number] = {"configuration": published, "code": document["code"]}
@@ -319,7 +335,10 @@ class LambdaService(Service):
         name, _ = self.functions.identify(params["FunctionName"])
         document = self.functions.get(name)
         latest = document["configuration"]
-        shown = [latest | {"FunctionArn": f"{latest['FunctionArn']}:{LATEST}"}, *(version["configuration"] for version in document["versions"].values())]
+        shown = [
+            latest | {"FunctionArn": f"{latest['FunctionArn']}:{LATEST}"},
+            *(version["configuration"] for version in document["versions"].values()),
+        ]
         return _page([public(configuration) for configuration in shown], "Versions", params)
 
     def create_alias(self, params: Params) -> dict[str, Any]:
@@ -360,7 +379,9 @@ class LambdaService(Service):
         name, _ = self.functions.identify(params["FunctionName"])
         aliases = self.functions.get(name)["aliases"].values()
         version = params.get("FunctionVersion")
-        return _page([self._shown_alias(name, alias) for alias in aliases if version in (None, alias["FunctionVersion"])], "Aliases", params)
+        return _page(
+            [self._shown_alias(name, alias) for alias in aliases if version in (None, alias["FunctionVersion"])], "Aliases", params
+        )
 
     def delete_alias(self, params: Params) -> None:
         """DeleteAlias; deleting a missing one succeeds, as on AWS."""
@@ -547,7 +568,9 @@ class LambdaService(Service):
     def publish_layer_version(self, params: Params) -> dict[str, Any]:
         """PublishLayerVersion."""
         code: Code = self.code.store(params.get("Content", {}), "PublishLayerVersion")
-        arn = self.cloud.arn("lambda", f"layer:{params['LayerName']}") if not params["LayerName"].startswith("arn:") else params["LayerName"]
+        arn = (
+            self.cloud.arn("lambda", f"layer:{params['LayerName']}") if not params["LayerName"].startswith("arn:") else params["LayerName"]
+        )
         with self._layers.lock():
             number = 1 + max((layer["Version"] for layer in self._layers.values() if layer["LayerArn"] == arn), default=0)
             members = ("Description", "LicenseInfo", "CompatibleRuntimes", "CompatibleArchitectures")
@@ -583,7 +606,9 @@ class LambdaService(Service):
         for layer in self._layers.values():
             if layer["Version"] > newest.get(layer["LayerArn"], {"Version": 0})["Version"]:
                 newest[layer["LayerArn"]] = layer
-        shown = [{"LayerName": arn.rpartition(":")[2], "LayerArn": arn, "LatestMatchingVersion": layer} for arn, layer in sorted(newest.items())]
+        shown = [
+            {"LayerName": arn.rpartition(":")[2], "LayerArn": arn, "LatestMatchingVersion": layer} for arn, layer in sorted(newest.items())
+        ]
         return _page(shown, "Layers", params)
 
     def delete_layer_version(self, params: Params) -> None:
@@ -642,7 +667,9 @@ def _check_revision(params: Params, current: dict[str, Any]) -> None:
 
 def _check_policy_revision(params: Params, policy: dict[str, Any]) -> None:
     if params.get("RevisionId") not in (None, policy["revision"]):
-        message = "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id"
+        message = (
+            "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id"
+        )
         raise ServiceError("PreconditionFailedException", message)
 
 

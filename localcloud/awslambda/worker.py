@@ -166,7 +166,9 @@ def _set_up_logging() -> _RequestFilter:
     request_filter = _RequestFilter()
     handler.addFilter(request_filter)
     root = logging.getLogger()
-    level = logging.getLevelNamesMapping().get(os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").replace("TRACE", "DEBUG").replace("FATAL", "CRITICAL"))
+    level = logging.getLevelNamesMapping().get(
+        os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").replace("TRACE", "DEBUG").replace("FATAL", "CRITICAL")
+    )
     if level is not None:
         root.setLevel(level)
     root.addHandler(handler)
@@ -257,7 +259,11 @@ def _set_up_process(configuration: dict[str, Any]) -> None:
             del sys.modules[name]
     for number, name in ((1, "stdout"), (2, "stderr")):
         # Written through at once: what a function printed before it crashed is what its author needs.
-        setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True))
+        setattr(
+            sys,
+            name,
+            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True),
+        )
     sys.argv = ["bootstrap"]
 
 

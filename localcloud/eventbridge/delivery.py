@@ -90,7 +90,9 @@ class Deliveries:
 
     def _give_up(self, delivery: Document, error: DeliveryError, retries: int, exhausted: str | None) -> None:
         target = delivery["target"]
-        log.warning("The event %s of the rule %s did not reach %s: %s", delivery["event"]["id"], delivery["rule_name"], target["Arn"], error)
+        log.warning(
+            "The event %s of the rule %s did not reach %s: %s", delivery["event"]["id"], delivery["rule_name"], target["Arn"], error
+        )
         queue_arn = target.get("DeadLetterConfig", {}).get("Arn")
         if not queue_arn:
             return

@@ -63,7 +63,9 @@ def check_target_input(target: dict[str, Any]) -> None:
         template = transformer["InputTemplate"]
         unknown = [name for name in _PLACEHOLDER.findall(template) if name not in variables and not name.startswith(_RESERVED)]
         if unknown:
-            raise ServiceError(_INVALID, f"Invalid InputTemplate for target {identifier} : Placeholder {unknown[0]} is not defined in InputPathsMap.")
+            raise ServiceError(
+                _INVALID, f"Invalid InputTemplate for target {identifier} : Placeholder {unknown[0]} is not defined in InputPathsMap."
+            )
         try:
             json.loads(_fill(template, dict.fromkeys(_PLACEHOLDER.findall(template), "")))
         except ValueError as error:

@@ -88,7 +88,12 @@ def parse_schedule(text: str) -> Rate | Cron:
         # AWS wants a "?" in exactly one of the two.
         raise InvalidSchedule(text)
     schedule = Cron(
-        _field(minutes, 0, 59), _field(hours, 0, 23), day_of_month, _field(months, 1, 12, _MONTHS), day_of_week, _field(years, 1970, _LAST_YEAR)
+        _field(minutes, 0, 59),
+        _field(hours, 0, 23),
+        day_of_month,
+        _field(months, 1, 12, _MONTHS),
+        day_of_week,
+        _field(years, 1970, _LAST_YEAR),
     )
     _month_days(day_of_month, 2024, 1, 31) if day_of_week == "?" else _week_days(day_of_week, 2024, 1, 31)
     return schedule

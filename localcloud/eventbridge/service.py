@@ -92,7 +92,9 @@ class EventBridgeService(Service):
             detail = None
         if not isinstance(detail, dict):
             return _entry_error("MalformedDetail", "Detail is malformed.")
-        event = self._event(entry["Source"], entry["DetailType"], detail, entry.get("Resources", []), entry.get("Time") or datetime.now(UTC))
+        event = self._event(
+            entry["Source"], entry["DetailType"], detail, entry.get("Resources", []), entry.get("Time") or datetime.now(UTC)
+        )
         try:
             return {"EventId": self._publish(entry.get("EventBusName") or DEFAULT_BUS, event)}
         except ServiceError as error:
@@ -264,7 +266,11 @@ class EventBridgeService(Service):
             rule = self._rule(params["Rule"], params)
             known = {target["Id"] for target in rule["Targets"]}
             failed = [
-                {"TargetId": identifier, "ErrorCode": _NOT_FOUND, "ErrorMessage": f"Rule {rule['Name']} does not have a target with the Id {identifier}."}
+                {
+                    "TargetId": identifier,
+                    "ErrorCode": _NOT_FOUND,
+                    "ErrorMessage": f"Rule {rule['Name']} does not have a target with the Id {identifier}.",
+                }
                 for identifier in params["Ids"]
                 if identifier not in known
             ]
@@ -304,12 +310,22 @@ class EventBridgeService(Service):
                 raise ServiceError("ResourceAlreadyExistsException", f"Event bus {params['Name']} already exists.")
             bus = self._new_bus(params["Name"], params)
             self._buses.put(params["Name"], bus)
-        return {"EventBusArn": bus["Arn"]} | {member: bus[member] for member in ("Description", "KmsKeyIdentifier", "DeadLetterConfig") if member in bus}
+        return {"EventBusArn": bus["Arn"]} | {
+            member: bus[member] for member in ("Description", "KmsKeyIdentifier", "DeadLetterConfig") if member in bus
+        }
 
     def _new_bus(self, name: str, params: Params) -> Document:
         now = datetime.now(UTC)
-        bus: Document = {"Name": name, "Arn": self.cloud.arn("events", f"event-bus/{name}"), "CreationTime": now, "LastModifiedTime": now, "Statements": []}
-        return bus | {member: params[member] for member in ("Description", "KmsKeyIdentifier", "DeadLetterConfig", "Tags") if member in params}
+        bus: Document = {
+            "Name": name,
+            "Arn": self.cloud.arn("events", f"event-bus/{name}"),
+            "CreationTime": now,
+            "LastModifiedTime": now,
+            "Statements": [],
+        }
+        return bus | {
+            member: params[member] for member in ("Description", "KmsKeyIdentifier", "DeadLetterConfig", "Tags") if member in params
+        }
 
     def describe_event_bus(self, params: Params) -> dict[str, Any]:
         """DescribeEventBus."""

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 PRINCIPAL = "events.amazonaws.com"
 _INVALID = "ValidationException"
 #: Members of a target that belong to kinds of targets which are not played.
-_REFUSED = ("KinesisParameters", "RunCommandParameters", "EcsParameters", "BatchParameters", "HttpParameters", "RedshiftDataParameters", "AppSyncParameters")
+_REFUSED = (
+    "KinesisParameters",
+    "RunCommandParameters",
+    "EcsParameters",
+    "BatchParameters",
+    "HttpParameters",
+    "RedshiftDataParameters",
+    "AppSyncParameters",
+)
 
 
 class DeliveryError(Exception):
@@ -68,7 +76,9 @@ def check_target(cloud: Cloud, target: dict[str, Any]) -> None:
         raise ServiceError(_INVALID, f"Parameter {arn} is not valid. Reason: Provided Arn is not in correct format.")
     kind = _kind(arn)
     if not kind or any(target.get(member) for member in _REFUSED):
-        raise not_supported(f"A rule's target {arn} (supported: Lambda, Step Functions, SQS, SNS, CloudWatch Logs, an event bus, a SageMaker pipeline)")
+        raise not_supported(
+            f"A rule's target {arn} (supported: Lambda, Step Functions, SQS, SNS, CloudWatch Logs, an event bus, a SageMaker pipeline)"
+        )
     if arn.split(":")[3] != cloud.settings.region or arn.split(":")[4] != cloud.settings.account_id:
         raise not_supported(f"A target in another account or region ({arn})")
     if kind in ("states", "pipeline") and not target.get("RoleArn"):
@@ -77,7 +87,9 @@ def check_target(cloud: Cloud, target: dict[str, Any]) -> None:
         raise ServiceError(_INVALID, f"Parameter(s) SqsParameters must be specified for target: {identifier}.")
     dead_letter_arn = target.get("DeadLetterConfig", {}).get("Arn", "")
     if dead_letter_arn and (_kind(dead_letter_arn) != "sqs" or dead_letter_arn.endswith(".fifo")):
-        raise ServiceError(_INVALID, f"Parameter DeadLetterConfig.Arn is not valid. Reason: Invalid SQS dead letter queue ARN for target {identifier}.")
+        raise ServiceError(
+            _INVALID, f"Parameter DeadLetterConfig.Arn is not valid. Reason: Invalid SQS dead letter queue ARN for target {identifier}."
+        )
     check_target_input(target)
 
 
@@ -121,7 +133,10 @@ class Senders:
         functions: Any = self._cloud.services["lambda"]
         try:
             if not functions.may_invoke(target["Arn"], PRINCIPAL, rule_arn):
-                raise DeliveryError("NO_PERMISSIONS", f"EventBridge has no permission to invoke {target['Arn']}: its resource policy does not allow {rule_arn}.")
+                raise DeliveryError(
+                    "NO_PERMISSIONS",
+                    f"EventBridge has no permission to invoke {target['Arn']}: its resource policy does not allow {rule_arn}.",
+                )
             functions.invoke_function(target["Arn"], payload.encode(), "Event")
         except ServiceError as error:
             gone = error.code == "ResourceNotFoundException"
@@ -149,7 +164,9 @@ class Senders:
         try:
             policy = topic_policy(self._cloud, target["Arn"])
             if not target.get("RoleArn") and not allows(policy, self._call("sns:Publish", target["Arn"], rule_arn)):
-                raise DeliveryError("NO_PERMISSIONS", f"EventBridge has no permission to publish to {target['Arn']}: its policy does not allow {rule_arn}.")
+                raise DeliveryError(
+                    "NO_PERMISSIONS", f"EventBridge has no permission to publish to {target['Arn']}: its policy does not allow {rule_arn}."
+                )
             publish_to_topic(self._cloud, target["Arn"], payload)
         except MessageRefused as error:
             raise DeliveryError("NO_RESOURCE" if error.code == "NotFound" else "ERROR_FROM_TARGET", str(error)) from error
@@ -174,7 +191,9 @@ class Senders:
             )
         except ClientError as error:
             gone = error.response["Error"]["Code"] == "ResourceNotFound"
-            raise DeliveryError("NO_RESOURCE" if gone else "ERROR_FROM_TARGET", error.response["Error"]["Message"], retriable=not gone) from error
+            raise DeliveryError(
+                "NO_RESOURCE" if gone else "ERROR_FROM_TARGET", error.response["Error"]["Message"], retriable=not gone
+            ) from error
 
     def _check_queue(self, queue_arn: str, rule_arn: str) -> None:
         try:
@@ -182,11 +201,16 @@ class Senders:
         except MessageRefused as error:
             raise DeliveryError("NO_RESOURCE", str(error)) from error
         if not allows(policy, self._call("sqs:SendMessage", queue_arn, rule_arn)):
-            raise DeliveryError("NO_PERMISSIONS", f"EventBridge has no permission to send to {queue_arn}: the queue's policy does not allow {rule_arn}.")
+            raise DeliveryError(
+                "NO_PERMISSIONS", f"EventBridge has no permission to send to {queue_arn}: the queue's policy does not allow {rule_arn}."
+            )
 
     def _check_role(self, target: dict[str, Any]) -> None:
         if not can_assume(self._cloud, target["RoleArn"], PRINCIPAL):
-            raise DeliveryError("NO_PERMISSIONS", f"EventBridge may not assume the target's role {target['RoleArn']}: it is gone, or does not trust {PRINCIPAL}.")
+            raise DeliveryError(
+                "NO_PERMISSIONS",
+                f"EventBridge may not assume the target's role {target['RoleArn']}: it is gone, or does not trust {PRINCIPAL}.",
+            )
 
     def _call(self, action: str, resource: str, rule_arn: str) -> ServiceCall:
         return ServiceCall(PRINCIPAL, action, resource, rule_arn, self._cloud.settings.account_id)

@@ -38,7 +38,9 @@ class EndpointConfigOperations(ModelOperations):
             ServiceError: There is one of that name, it names a model that does not exist, or something that is not served here.
         """
         refuse_others(
-            params, ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "Tags", "KmsKeyId", "ExecutionRoleArn", "VpcConfig"), _WHERE
+            params,
+            ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "Tags", "KmsKeyId", "ExecutionRoleArn", "VpcConfig"),
+            _WHERE,
         )
         if (params.get("DataCaptureConfig") or {}).get("EnableCapture"):
             raise not_supported(f"{_WHERE}: DataCaptureConfig with EnableCapture")
@@ -72,7 +74,9 @@ class EndpointConfigOperations(ModelOperations):
     def list_endpoint_configs(self, params: Params) -> Params:
         """Return a page of configurations."""
         found, token = list_page(self._configs.values(), params, name="EndpointConfigName")
-        return {"EndpointConfigs": [given(document, "EndpointConfigName", "EndpointConfigArn", "CreationTime") for document in found]} | token
+        return {
+            "EndpointConfigs": [given(document, "EndpointConfigName", "EndpointConfigArn", "CreationTime") for document in found]
+        } | token
 
     def delete_endpoint_config(self, params: Params) -> None:
         """Delete a configuration; endpoints that were made from it go on."""
@@ -99,8 +103,12 @@ class EndpointConfigOperations(ModelOperations):
             raise not_supported(f"{where} without a ModelName (inference components)")
         self.model(variant["ModelName"])
         if bool(variant.get("ServerlessConfig")) == bool(variant.get("InstanceType")):
-            raise ServiceError("ValidationException", f"Variant {variant['VariantName']} must have either an InstanceType or a ServerlessConfig.")
+            raise ServiceError(
+                "ValidationException", f"Variant {variant['VariantName']} must have either an InstanceType or a ServerlessConfig."
+            )
         if variant.get("InstanceType") and not variant.get("InitialInstanceCount"):
             raise ServiceError("ValidationException", f"InitialInstanceCount is required for variant {variant['VariantName']}.")
         if variant.get("ServerlessConfig") and variant.get("InitialInstanceCount"):
-            raise ServiceError("ValidationException", f"InitialInstanceCount cannot be specified for the serverless variant {variant['VariantName']}.")
+            raise ServiceError(
+                "ValidationException", f"InitialInstanceCount cannot be specified for the serverless variant {variant['VariantName']}."
+            )

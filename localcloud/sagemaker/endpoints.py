@@ -184,7 +184,10 @@ class EndpointOperations(EndpointConfigOperations):
                 refuse_others(wanted, ("VariantName", "DesiredWeight", "DesiredInstanceCount"), "UpdateEndpointWeightsAndCapacities")
                 variant = by_name.get(wanted["VariantName"])
                 if variant is None:
-                    raise ServiceError("ValidationException", f'The variant name(s) "{wanted["VariantName"]}" is/are not present within endpoint "{endpoint["EndpointArn"]}".')
+                    raise ServiceError(
+                        "ValidationException",
+                        f'The variant name(s) "{wanted["VariantName"]}" is/are not present within endpoint "{endpoint["EndpointArn"]}".',
+                    )
                 if wanted.get("DesiredWeight") is not None:
                     variant["InitialVariantWeight"] = wanted["DesiredWeight"]
                 if wanted.get("DesiredInstanceCount") is not None:
@@ -238,7 +241,10 @@ class EndpointOperations(EndpointConfigOperations):
         if endpoint["EndpointStatus"] in _BUSY:
             raise ServiceError("ValidationException", f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
         if endpoint["EndpointStatus"] != EndpointStatus.IN_SERVICE:
-            raise ServiceError("ValidationException", f'Endpoint "{endpoint["EndpointArn"]}" is in status {endpoint["EndpointStatus"]} and cannot be updated; delete it and create it again.')
+            raise ServiceError(
+                "ValidationException",
+                f'Endpoint "{endpoint["EndpointArn"]}" is in status {endpoint["EndpointStatus"]} and cannot be updated; delete it and create it again.',
+            )
         return endpoint
 
     def _deployment_of(self, config_name: str) -> Document:
@@ -319,7 +325,9 @@ class EndpointOperations(EndpointConfigOperations):
         alarm = self._alarm(endpoint.get("LastDeploymentConfig"))
         if alarm is not None:
             self.fleet.retire(self.fleet.replace(name, before), _DRAIN_SECONDS)
-            self._settle(name, EndpointStatus.IN_SERVICE, f"The deployment was rolled back because the alarm {alarm} is in the ALARM state.")
+            self._settle(
+                name, EndpointStatus.IN_SERVICE, f"The deployment was rolled back because the alarm {alarm} is in the ALARM state."
+            )
             return
         self._settle(name, EndpointStatus.IN_SERVICE, None, deployment)
         self.fleet.retire(before, _DRAIN_SECONDS)
@@ -336,7 +344,10 @@ class EndpointOperations(EndpointConfigOperations):
         """Return the first alarm of an AutoRollbackConfiguration that is in the ALARM state."""
         alarms = ((deployment_config or {}).get("AutoRollbackConfiguration") or {}).get("Alarms") or []
         known = cloudwatch_backends[self.cloud.settings.account_id][self.cloud.settings.region].alarms
-        return next((alarm["AlarmName"] for alarm in alarms if alarm["AlarmName"] in known and known[alarm["AlarmName"]].state_value == "ALARM"), None)
+        return next(
+            (alarm["AlarmName"] for alarm in alarms if alarm["AlarmName"] in known and known[alarm["AlarmName"]].state_value == "ALARM"),
+            None,
+        )
 
     def _settle_unless_closing(self, name: str, status: EndpointStatus, reason: str) -> None:
         if not self._closing:
@@ -360,7 +371,9 @@ class EndpointOperations(EndpointConfigOperations):
 
     def _announce_endpoint(self, endpoint: Document) -> None:
         shown = endpoint.get("_next") or endpoint.get("_live") or {"Variants": []}
-        detail = given(endpoint, "EndpointName", "EndpointArn", "EndpointConfigName", "FailureReason", "CreationTime", "LastModifiedTime") | {
+        detail = given(
+            endpoint, "EndpointName", "EndpointArn", "EndpointConfigName", "FailureReason", "CreationTime", "LastModifiedTime"
+        ) | {
             "EndpointStatus": _EVENT_STATUS[endpoint["EndpointStatus"]],
             "ProductionVariants": [
                 {
@@ -377,7 +390,12 @@ class EndpointOperations(EndpointConfigOperations):
 def _container(variant: Document) -> Container:
     container = variant["_container"]
     source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
-    return Container(container.get("Image", ""), variant["_role"], container.get("Environment") or {}, container.get("ModelDataUrl") or source.get("S3Uri"))
+    return Container(
+        container.get("Image", ""),
+        variant["_role"],
+        container.get("Environment") or {},
+        container.get("ModelDataUrl") or source.get("S3Uri"),
+    )
 
 
 def _summary(variant: Document) -> Document:
@@ -391,9 +409,16 @@ def _summary(variant: Document) -> Document:
     }
     serverless = variant.get("ServerlessConfig")
     if serverless:
-        return summary | {"CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless, "CurrentInstanceCount": 0, "DesiredInstanceCount": 0}
+        return summary | {
+            "CurrentServerlessConfig": serverless,
+            "DesiredServerlessConfig": serverless,
+            "CurrentInstanceCount": 0,
+            "DesiredInstanceCount": 0,
+        }
     count = variant["InitialInstanceCount"]
-    return summary | {"CurrentInstanceCount": count, "DesiredInstanceCount": count} | given(variant, "ManagedInstanceScaling", "RoutingConfig")
+    return (
+        summary | {"CurrentInstanceCount": count, "DesiredInstanceCount": count} | given(variant, "ManagedInstanceScaling", "RoutingConfig")
+    )
 
 
 def _retain(served: list[Document], coming: list[Document], excluded: list[Params]) -> None:

@@ -132,4 +132,3 @@ def start_all(servers: Iterable[ModelServer]) -> None:
         for server in servers:
             server.stop()
         raise error
-

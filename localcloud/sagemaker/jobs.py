@@ -312,7 +312,9 @@ class Job(ABC):
             self.passed("Training")
             ending, exit_code = self._execute(sandbox)
         if self.jobs.closing:
-            raise JobError("InternalServerError: We encountered an internal error. Please try again. (localcloud ended while the job was running.)")
+            raise JobError(
+                "InternalServerError: We encountered an internal error. Please try again. (localcloud ended while the job was running.)"
+            )
         escape = sandbox.escape()
         if escape is not None:
             self.log(f"localcloud: {escape}")
@@ -329,7 +331,7 @@ class Job(ABC):
                 command, env=environment, cwd=sandbox.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
         except OSError as error:
-            reason = f"exec: \"{command[0]}\": {error.strerror}"
+            reason = f'exec: "{command[0]}": {error.strerror}'
             self.log(reason)
             raise JobError(algorithm_error(reason, 127)) from error
         self._process = process
@@ -398,4 +400,3 @@ def read_message(path: Path) -> str:
             return file.read(4 * MESSAGE_LENGTH).decode("utf-8", "replace").strip()
     except OSError:
         return ""
-

@@ -52,9 +52,11 @@ def check_definitions(definitions: Iterable[dict[str, str]]) -> None:
             groups = re.compile(definition["Regex"]).groups
         except re.error as error:
             raise ServiceError(
-                "ValidationException", f"Metric definition '{definition['Name']}': '{definition['Regex']}' is not a regular expression: {error}"
+                "ValidationException",
+                f"Metric definition '{definition['Name']}': '{definition['Regex']}' is not a regular expression: {error}",
             ) from error
         if groups < 1:
             raise ServiceError(
-                "ValidationException", f"Metric definition '{definition['Name']}': '{definition['Regex']}' has no group ( ) that captures the value"
+                "ValidationException",
+                f"Metric definition '{definition['Name']}': '{definition['Regex']}' has no group ( ) that captures the value",
             )

@@ -119,9 +119,13 @@ def _container(params: Params) -> Params:
     source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
     refuse_others(source, ("S3Uri", "S3DataType", "CompressionType"), f"{_WHERE}: ModelDataSource.S3DataSource")
     if source and (source["S3DataType"] == "S3Prefix") != (source["CompressionType"] == "None"):
-        raise not_supported(f"{_WHERE}: ModelDataSource with S3DataType {source['S3DataType']} and CompressionType {source['CompressionType']}")
+        raise not_supported(
+            f"{_WHERE}: ModelDataSource with S3DataType {source['S3DataType']} and CompressionType {source['CompressionType']}"
+        )
     if source and source["S3DataType"] == "S3Prefix" and not source["S3Uri"].endswith("/"):
-        raise ServiceError("ValidationException", f"S3Uri {source['S3Uri']} of a ModelDataSource with S3DataType S3Prefix must end with '/'.")
+        raise ServiceError(
+            "ValidationException", f"S3Uri {source['S3Uri']} of a ModelDataSource with S3DataType S3Prefix must end with '/'."
+        )
     return container
 
 

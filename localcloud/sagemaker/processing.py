@@ -38,7 +38,14 @@ class ProcessingOperations(SageMakerBase):
         arn = self.arn("processing-job", name)
         moment = now()
         document = given(
-            params, "ProcessingInputs", "ProcessingOutputConfig", "ProcessingResources", "AppSpecification", "Environment", "NetworkConfig", "ExperimentConfig"
+            params,
+            "ProcessingInputs",
+            "ProcessingOutputConfig",
+            "ProcessingResources",
+            "AppSpecification",
+            "Environment",
+            "NetworkConfig",
+            "ExperimentConfig",
         ) | {
             "ProcessingJobName": name,
             "ProcessingJobArn": arn,
@@ -58,7 +65,16 @@ class ProcessingOperations(SageMakerBase):
 
     def list_processing_jobs(self, params: Params) -> Params:
         """Return a page of jobs."""
-        members = ("ProcessingJobName", "ProcessingJobArn", "CreationTime", "ProcessingEndTime", "LastModifiedTime", "ProcessingJobStatus", "FailureReason", "ExitMessage")
+        members = (
+            "ProcessingJobName",
+            "ProcessingJobArn",
+            "CreationTime",
+            "ProcessingEndTime",
+            "LastModifiedTime",
+            "ProcessingJobStatus",
+            "FailureReason",
+            "ExitMessage",
+        )
         found, token = list_page(
             self.jobs.tables[JobKind.PROCESSING].values(), params, name="ProcessingJobName", status="ProcessingJobStatus"
         )
@@ -84,7 +100,9 @@ def _check(params: Params) -> None:
     where = "CreateProcessingJob"
     application = params["AppSpecification"]
     if not application.get("ContainerEntrypoint"):
-        raise not_supported(f"{where} without AppSpecification.ContainerEntrypoint (container images are not run: their own entrypoint is not known)")
+        raise not_supported(
+            f"{where} without AppSpecification.ContainerEntrypoint (container images are not run: their own entrypoint is not known)"
+        )
     cluster = params["ProcessingResources"]["ClusterConfig"]
     refuse_others(
         cluster, ("InstanceCount", "InstanceType", "VolumeSizeInGB", "VolumeKmsKeyId"), f"{where}: ProcessingResources.ClusterConfig"
@@ -112,7 +130,9 @@ def _check(params: Params) -> None:
     for item in outputs:
         refuse_others(item, ("OutputName", "AppManaged", "S3Output"), f"{where}: ProcessingOutputConfig.Outputs")
         if item.get("S3Output") is None:
-            raise ServiceError("ValidationException", f"ProcessingOutput {item['OutputName']} must have an S3Output or a FeatureStoreOutput.")
+            raise ServiceError(
+                "ValidationException", f"ProcessingOutput {item['OutputName']} must have an S3Output or a FeatureStoreOutput."
+            )
         _check_path(item["S3Output"].get("LocalPath"), f"ProcessingOutput {item['OutputName']}")
 
 
@@ -165,7 +185,9 @@ class ProcessingJob(Job):
     def started(self, sandbox: Sandbox) -> None:
         """Begin uploading the outputs whose S3UploadMode is Continuous."""
         self._syncs = [
-            FolderSync(self.cloud.objects, sandbox.path(output["LocalPath"]), output["S3Uri"]) for output in self._outputs() if _continuous(output)
+            FolderSync(self.cloud.objects, sandbox.path(output["LocalPath"]), output["S3Uri"])
+            for output in self._outputs()
+            if _continuous(output)
         ]
         for sync in self._syncs:
             sync.start()
@@ -178,7 +200,9 @@ class ProcessingJob(Job):
             self.publish(sync.finish)
         if ending is not Ending.EXITED:
             if ending is Ending.MAX_RUNTIME:
-                exit_message = exit_message or {"ExitMessage": f"The job ran longer than its MaxRuntimeInSeconds ({self.max_runtime:g} s) and was stopped."}
+                exit_message = exit_message or {
+                    "ExitMessage": f"The job ran longer than its MaxRuntimeInSeconds ({self.max_runtime:g} s) and was stopped."
+                }
             self.end(Status.STOPPED, **exit_message)
             return
         if exit_code != 0:

@@ -72,7 +72,13 @@ class RegistryOperations(SageMakerBase):
         """Return a page of groups."""
         refuse_others(params, {*params} - {"CrossAccountFilterOption"}, "ListModelPackageGroups")
         found, token = list_page(self._groups.values(), params, name="ModelPackageGroupName", default_order="Ascending")
-        members = ("ModelPackageGroupName", "ModelPackageGroupArn", "ModelPackageGroupDescription", "CreationTime", "ModelPackageGroupStatus")
+        members = (
+            "ModelPackageGroupName",
+            "ModelPackageGroupArn",
+            "ModelPackageGroupDescription",
+            "CreationTime",
+            "ModelPackageGroupStatus",
+        )
         return {"ModelPackageGroupSummaryList": [given(document, *members) for document in found]} | token
 
     def delete_model_package_group(self, params: Params) -> None:
@@ -172,7 +178,10 @@ class RegistryOperations(SageMakerBase):
                 for key in params.get("CustomerMetadataPropertiesToRemove") or []:
                     metadata.pop(key, None)
                 if len(metadata) > _MAX_METADATA:
-                    raise ServiceError("ValidationException", f"CustomerMetadataProperties can have at most {_MAX_METADATA} entries, this would be {len(metadata)}.")
+                    raise ServiceError(
+                        "ValidationException",
+                        f"CustomerMetadataProperties can have at most {_MAX_METADATA} entries, this would be {len(metadata)}.",
+                    )
                 changes["CustomerMetadataProperties"] = metadata
                 updated.append("CustomerMetadataProperties")
             additional = params.get("AdditionalInferenceSpecificationsToAdd")
@@ -241,9 +250,14 @@ def _check_create(params: Params) -> None:
     where = "CreateModelPackage"
     refuse_others(params, (*_CREATE, "ClientToken", "Tags"), where)
     if not params.get("ModelPackageGroupName"):
-        raise ServiceError("ValidationException", "One of ModelPackageGroupName or ModelPackageName must be given; localcloud keeps versions in groups only.")
+        raise ServiceError(
+            "ValidationException",
+            "One of ModelPackageGroupName or ModelPackageName must be given; localcloud keeps versions in groups only.",
+        )
     if params.get("Tags"):
-        raise ServiceError("ValidationException", "Tags cannot be given for a model package in a group; it uses the tags of its ModelPackageGroup.")
+        raise ServiceError(
+            "ValidationException", "Tags cannot be given for a model package in a group; it uses the tags of its ModelPackageGroup."
+        )
     if not params.get("InferenceSpecification"):
         raise not_supported(f"{where} without InferenceSpecification")
 
@@ -266,4 +280,3 @@ def _iso(value: Any) -> Any:
     if isinstance(value, list):
         return [_iso(item) for item in value]
     return value
-

@@ -137,8 +137,5 @@ class RuntimeService(Service):
         group = f"/aws/sagemaker/Endpoints/{name}"
         console = f"https://{settings.region}.console.aws.amazon.com/cloudwatch/home?region={settings.region}#logEventViewer:group={group}"
         who = "client" if 400 <= status < 500 else "server"
-        message = (
-            f'Received {who} error ({status}) from primary with message "{original}". See {console} in account {settings.account_id} for more information.'
-        )
+        message = f'Received {who} error ({status}) from primary with message "{original}". See {console} in account {settings.account_id} for more information.'
         return ModelError(message, status, original, self.cloud.arn("logs", f"log-group:{group}"))
-

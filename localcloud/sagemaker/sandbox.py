@@ -143,7 +143,9 @@ class Sandbox:
             base: What reaches the region (`Cloud.client_environment`).
             container: The container's variables.
         """
-        inherited = {key: value for key, value in base.items() if not key.startswith(("SM_", "SAGEMAKER_", "TRAINING_JOB_", "PROCESSING_JOB_"))}
+        inherited = {
+            key: value for key, value in base.items() if not key.startswith(("SM_", "SAGEMAKER_", "TRAINING_JOB_", "PROCESSING_JOB_"))
+        }
         own = {key: self.remap(value) for key, value in container.items()}
         environment = inherited | own
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_GUARD), own.get("PYTHONPATH", "")]))

@@ -88,7 +88,15 @@ class TrainingOperations(SageMakerBase):
     def list_training_jobs(self, params: Params) -> Params:
         """Return a page of jobs."""
         refuse_others(params, {*params} - {"WarmPoolStatusEquals", "TrainingPlanArnEquals"}, "ListTrainingJobs")
-        members = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime", "TrainingJobStatus", "SecondaryStatus")
+        members = (
+            "TrainingJobName",
+            "TrainingJobArn",
+            "CreationTime",
+            "TrainingEndTime",
+            "LastModifiedTime",
+            "TrainingJobStatus",
+            "SecondaryStatus",
+        )
         found, token = list_page(self.jobs.tables[JobKind.TRAINING].values(), params, name="TrainingJobName", status="TrainingJobStatus")
         return {"TrainingJobSummaries": [given(document, *members) for document in found]} | token
 
@@ -118,7 +126,15 @@ def _check(params: Params) -> None:
     algorithm = params.get("AlgorithmSpecification") or {}
     refuse_others(
         algorithm,
-        ("TrainingImage", "TrainingInputMode", "MetricDefinitions", "EnableSageMakerMetricsTimeSeries", "ContainerEntrypoint", "ContainerArguments", "TrainingImageConfig"),
+        (
+            "TrainingImage",
+            "TrainingInputMode",
+            "MetricDefinitions",
+            "EnableSageMakerMetricsTimeSeries",
+            "ContainerEntrypoint",
+            "ContainerArguments",
+            "TrainingImageConfig",
+        ),
         f"{_WHERE}: AlgorithmSpecification",
     )
     if not algorithm.get("ContainerEntrypoint"):
@@ -128,7 +144,9 @@ def _check(params: Params) -> None:
     check_definitions(algorithm.get("MetricDefinitions") or [])
     resources = params.get("ResourceConfig") or {}
     refuse_others(
-        resources, ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId", "KeepAlivePeriodInSeconds"), f"{_WHERE}: ResourceConfig"
+        resources,
+        ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId", "KeepAlivePeriodInSeconds"),
+        f"{_WHERE}: ResourceConfig",
     )
     if resources.get("InstanceCount", 1) != 1:
         raise not_supported(f"{_WHERE} with more than one instance")
@@ -161,7 +179,9 @@ def _check_channel(channel: Params, job_mode: str) -> None:
     if mode not in ("File", "FastFile"):
         raise not_supported(f"{where}: InputMode {mode}")
     if channel.get("CompressionType", "None") != "None":
-        raise ServiceError("ValidationException", f"CompressionType of channel {channel['ChannelName']} must be None unless its InputMode is Pipe")
+        raise ServiceError(
+            "ValidationException", f"CompressionType of channel {channel['ChannelName']} must be None unless its InputMode is Pipe"
+        )
     if channel.get("RecordWrapperType", "None") != "None":
         raise not_supported(f"{where}: RecordWrapperType {channel['RecordWrapperType']}")
     refuse_others(channel["DataSource"], ("S3DataSource",), where)

@@ -171,7 +171,17 @@ _EVERYWHERE = {"Type", "Comment", "QueryLanguage"}
 _FLOW = {"Next", "End"}
 _RETRYING = {"Retry", "Catch"}
 _JSONPATH_RESULT = {"ResultPath", "ResultSelector"}
-_MAP = {"ItemProcessor", "Iterator", "MaxConcurrency", "Label", "ItemReader", "ItemBatcher", "ResultWriter", "ToleratedFailureCount", "ToleratedFailurePercentage"}
+_MAP = {
+    "ItemProcessor",
+    "Iterator",
+    "MaxConcurrency",
+    "Label",
+    "ItemReader",
+    "ItemBatcher",
+    "ResultWriter",
+    "ToleratedFailureCount",
+    "ToleratedFailurePercentage",
+}
 _TASK = {"Resource", "TimeoutSeconds", "HeartbeatSeconds", "Credentials"}
 #: Fields of each type: in both query languages, in JSONPath, in JSONata.
 _FIELDS: dict[StateType, tuple[set[str], set[str], set[str]]] = {
@@ -192,12 +202,27 @@ _FIELDS: dict[StateType, tuple[set[str], set[str], set[str]]] = {
     ),
     StateType.MAP: (
         _FLOW | _RETRYING | _MAP | {"Assign", "ItemSelector"},
-        _JSONPATH_RESULT | {"Parameters", "ItemsPath", "MaxConcurrencyPath", "InputPath", "OutputPath", "ToleratedFailureCountPath", "ToleratedFailurePercentagePath"},
+        _JSONPATH_RESULT
+        | {
+            "Parameters",
+            "ItemsPath",
+            "MaxConcurrencyPath",
+            "InputPath",
+            "OutputPath",
+            "ToleratedFailureCountPath",
+            "ToleratedFailurePercentagePath",
+        },
         {"Items", "Output"},
     ),
 }
 #: What makes a Map a distributed one.
-_DISTRIBUTED = ("ItemReader", "ItemBatcher", "ResultWriter", "Label", *(f"ToleratedFailure{kind}{suffix}" for kind in ("Count", "Percentage") for suffix in ("", "Path")))
+_DISTRIBUTED = (
+    "ItemReader",
+    "ItemBatcher",
+    "ResultWriter",
+    "Label",
+    *(f"ToleratedFailure{kind}{suffix}" for kind in ("Count", "Percentage") for suffix in ("", "Path")),
+)
 _CODE = "SCHEMA_VALIDATION_FAILED"
 
 
@@ -311,7 +336,9 @@ class _Compiler:
                 self._error(f'State "{name}" is not reachable.', f"{location}/States/{name}", "MISSING_TRANSITION_TARGET")
 
     def _check_terminal(self, states: dict[str, Any], location: str) -> None:
-        if not any(isinstance(state, dict) and (state.get("End") is True or state.get("Type") in ("Succeed", "Fail")) for state in states.values()):
+        if not any(
+            isinstance(state, dict) and (state.get("End") is True or state.get("Type") in ("Succeed", "Fail")) for state in states.values()
+        ):
             self._error("No terminal state: at least one state must be an end state", f"{location}/States", "NO_TERMINAL_STATE")
 
     # States
@@ -357,7 +384,11 @@ class _Compiler:
         if "End" in state and not isinstance(state["End"], bool):
             self._error("The value for the field 'End' must be a boolean", f"{where}/End")
         if ("Next" in state) == bool(state.get("End")):
-            message = "A state must have either 'Next' or 'End', not both" if "Next" in state else "A state must have a 'Next' or 'End: true' field"
+            message = (
+                "A state must have either 'Next' or 'End', not both"
+                if "Next" in state
+                else "A state must have a 'Next' or 'End: true' field"
+            )
             self._error(message, where)
 
     def _task(self, state: dict[str, Any], jsonata: bool, where: str) -> dict[str, Any]:
@@ -525,7 +556,9 @@ class _Compiler:
         value = state.get("ResultPath", "$")
         if value is None:
             return None
-        keys: list[str | int] | None = self._guarded(lambda: compile_reference(_text(value, "ResultPath"), "ResultPath"), f"{where}/ResultPath")
+        keys: list[str | int] | None = self._guarded(
+            lambda: compile_reference(_text(value, "ResultPath"), "ResultPath"), f"{where}/ResultPath"
+        )
         return keys or []
 
     def _path(self, state: dict[str, Any], member: str, where: str) -> Expression | None:
@@ -608,7 +641,10 @@ class _Compiler:
             ("IntervalSeconds", _is_seconds(interval)),
             ("MaxAttempts", _is_seconds(attempts, 0)),
             ("BackoffRate", isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate >= 1),
-            ("MaxDelaySeconds", _is_seconds(longest) and (not _is_seconds(interval) or longest > interval or "MaxDelaySeconds" not in entry)),
+            (
+                "MaxDelaySeconds",
+                _is_seconds(longest) and (not _is_seconds(interval) or longest > interval or "MaxDelaySeconds" not in entry),
+            ),
             ("JitterStrategy", jitter in ("FULL", "NONE")),
         ):
             if not valid:

@@ -88,7 +88,11 @@ class Executions:
             cause = "localcloud ended while this execution ran; start a new execution."
             record |= {"status": "FAILED", "stopped": time.time(), "error": "States.Runtime", "cause": cause}
             history = History()
-            started = history.add("ExecutionStarted", 0, ("executionStartedEventDetails", {"input": json.loads(record["input"]), "roleArn": record["role_arn"]}))
+            started = history.add(
+                "ExecutionStarted",
+                0,
+                ("executionStartedEventDetails", {"input": json.loads(record["input"]), "roleArn": record["role_arn"]}),
+            )
             history.add("ExecutionFailed", started, ("executionFailedEventDetails", {"error": "States.Runtime", "cause": cause}))
             self._store.finish(record, history.rendered())
 
@@ -192,18 +196,28 @@ class Executions:
             history.add("ExecutionTimedOut", interpreter.path.previous, ("executionTimedOutEventDetails", {"error": "States.Timeout"}))
         except StateError as error:
             changes = {"status": "FAILED", "error": error.error, "cause": error.cause}
-            history.add("ExecutionFailed", interpreter.path.previous, ("executionFailedEventDetails", _present(error=error.error, cause=error.cause)))
+            history.add(
+                "ExecutionFailed",
+                interpreter.path.previous,
+                ("executionFailedEventDetails", _present(error=error.error, cause=error.cause)),
+            )
         except asyncio.CancelledError:
             if run.stopped is None:
                 # localcloud is stopping: what runs now is closed at the next start.
                 raise
             error_name, cause = run.stopped
             changes = {"status": "ABORTED", "error": error_name, "cause": cause}
-            history.add("ExecutionAborted", interpreter.path.previous, ("executionAbortedEventDetails", _present(error=error_name, cause=cause)))
+            history.add(
+                "ExecutionAborted", interpreter.path.previous, ("executionAbortedEventDetails", _present(error=error_name, cause=cause))
+            )
         except Exception as error:  # a fault of localcloud's own must end the execution, and be told
             log.exception("The execution %s failed inside localcloud", record["arn"])
             changes = {"status": "FAILED", "error": "States.Runtime", "cause": f"localcloud failed: {error!r}; its log has the traceback"}
-            history.add("ExecutionFailed", interpreter.path.previous, ("executionFailedEventDetails", _present(error="States.Runtime", cause=changes["cause"])))
+            history.add(
+                "ExecutionFailed",
+                interpreter.path.previous,
+                ("executionFailedEventDetails", _present(error="States.Runtime", cause=changes["cause"])),
+            )
         ended = {**record, **changes, "stopped": round(time.time(), 3)}
         try:
             # On disk before anybody is told.
@@ -239,7 +253,11 @@ class Executions:
                 continue
             details: dict[str, Any] = next((value for value in event.values() if isinstance(value, dict)), {})
             if not configuration.get("includeExecutionData"):
-                details = {name: value for name, value in details.items() if name not in ("input", "output", "parameters", "inputDetails", "outputDetails")}
+                details = {
+                    name: value
+                    for name, value in details.items()
+                    if name not in ("input", "output", "parameters", "inputDetails", "outputDetails")
+                }
             entry = {"id": str(event["id"]), "type": kind, "details": details, "previous_event_id": str(event["previousEventId"])}
             lines.append(json.dumps({**entry, "event_timestamp": str(int(event["timestamp"] * 1000)), "execution_arn": run.record["arn"]}))
         stream = f"states/{run.version.name}/{datetime.now(UTC):%Y-%m-%d}/{run.record['name']}"
@@ -275,7 +293,14 @@ class Executions:
 
 def _context(record: Record, version: MachineVersion, value: Any) -> dict[str, Any]:
     started = datetime.fromtimestamp(record["started"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    execution = {"Id": record["arn"], "Input": value, "Name": record["name"], "RoleArn": version.role_arn, "StartTime": started, "RedriveCount": 0}
+    execution = {
+        "Id": record["arn"],
+        "Input": value,
+        "Name": record["name"],
+        "RoleArn": version.role_arn,
+        "StartTime": started,
+        "RedriveCount": 0,
+    }
     return {"Execution": execution, "StateMachine": {"Id": version.arn, "Name": version.name}}
 
 

@@ -75,13 +75,26 @@ _REQUIRED: dict[Kind, tuple[str, ...]] = {
 }
 _KNOWN: dict[Kind, frozenset[str]] = {
     Kind.LAMBDA_INVOKE: frozenset({"FunctionName", "Payload", "Qualifier", "InvocationType", "ClientContext", "LogType"}),
-    Kind.SQS_SEND_MESSAGE: frozenset({"QueueUrl", "MessageBody", "MessageAttributes", "DelaySeconds", "MessageGroupId", "MessageDeduplicationId"}),
+    Kind.SQS_SEND_MESSAGE: frozenset(
+        {"QueueUrl", "MessageBody", "MessageAttributes", "DelaySeconds", "MessageGroupId", "MessageDeduplicationId"}
+    ),
     Kind.SNS_PUBLISH: frozenset(
-        {"TopicArn", "TargetArn", "PhoneNumber", "Message", "Subject", "MessageStructure", "MessageAttributes", "MessageGroupId", "MessageDeduplicationId"}
+        {
+            "TopicArn",
+            "TargetArn",
+            "PhoneNumber",
+            "Message",
+            "Subject",
+            "MessageStructure",
+            "MessageAttributes",
+            "MessageGroupId",
+            "MessageDeduplicationId",
+        }
     ),
     Kind.EVENTS_PUT_EVENTS: frozenset({"Entries"}),
     **dict.fromkeys(
-        (Kind.START_EXECUTION, Kind.START_EXECUTION_SYNC, Kind.START_EXECUTION_SYNC_2), frozenset({"StateMachineArn", "Input", "Name", "TraceHeader"})
+        (Kind.START_EXECUTION, Kind.START_EXECUTION_SYNC, Kind.START_EXECUTION_SYNC_2),
+        frozenset({"StateMachineArn", "Input", "Name", "TraceHeader"}),
     ),
 }
 #: aws-sdk's service name → (botocore's, what the names of its errors begin with). The services that localcloud has.
@@ -139,7 +152,9 @@ def _parse_sdk(resource: str, rest: str) -> Integration:
     name, prefix = _SDK_SERVICES[service]
     operations = {operation[:1].lower() + operation[1:]: operation for operation in get_service_model(name).operation_names}
     if action not in operations:
-        raise UnsupportedResource(f"The resource provided {resource} is not recognized. The value is not a valid resource ARN, or the resource is not available in this region.")
+        raise UnsupportedResource(
+            f"The resource provided {resource} is not recognized. The value is not a valid resource ARN, or the resource is not available in this region."
+        )
     return Integration(Kind.SDK, f"aws-sdk:{service}", action, name, operations[action], prefix)
 
 

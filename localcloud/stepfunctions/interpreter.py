@@ -106,7 +106,11 @@ class Interpreter:
             raise StateError(ErrorName.RUNTIME, f"The execution reached the maximum number of history events ({MAX_EVENTS}).")
         context = {
             **self._context,
-            "State": {"EnteredTime": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), "Name": state.name, "RetryCount": 0},
+            "State": {
+                "EnteredTime": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "Name": state.name,
+                "RetryCount": 0,
+            },
         }
         if path.map_item is not None:
             context["Map"] = path.map_item
@@ -120,7 +124,9 @@ class Interpreter:
             self._history.check_size(output, state.name)
         except EvaluationError as error:
             raise self._explained(error, state, entered, path) from error
-        path.previous = self._history.add(f"{state.type}StateExited", path.previous, ("stateExitedEventDetails", self._exit_details(state, output, path)))
+        path.previous = self._history.add(
+            f"{state.type}StateExited", path.previous, ("stateExitedEventDetails", self._exit_details(state, output, path))
+        )
         return output, following
 
     def _exit_details(self, state: State, output: Any, path: _Path) -> dict[str, Any]:
@@ -205,7 +211,10 @@ class Interpreter:
                 _assign(rule.assign, scope, path)
                 return output, rule.next
         if state.default is None:
-            raise StateError(ErrorName.NO_CHOICE_MATCHED, f"Choice state '{state.name}' failed to find a match for the condition extracted from the input.")
+            raise StateError(
+                ErrorName.NO_CHOICE_MATCHED,
+                f"Choice state '{state.name}' failed to find a match for the condition extracted from the input.",
+            )
         output, _ = self._finish(state, data, scope, path)
         return output, state.default
 
@@ -230,7 +239,9 @@ class Interpreter:
             return None
         found = expression(scope)
         if not isinstance(found, (int, float)) or isinstance(found, bool) or found < 0:
-            raise EvaluationError(ErrorName.RUNTIME, f"The value of '{member}' must be a number that is not negative, not {self._history.text(found)}")
+            raise EvaluationError(
+                ErrorName.RUNTIME, f"The value of '{member}' must be a number that is not negative, not {self._history.text(found)}"
+            )
         return float(found)
 
     # States that may fail and be tried again

@@ -58,7 +58,9 @@ def _compile_text(text: str, field: str) -> Expression:
         # jsonata gives None both for null and for nothing; AWS takes the first and fails on the second.
         existence = _program(f"$exists(({source}))")
     except JException as error:
-        raise TemplateSyntaxError(f"The JSONata expression '{source}' specified for the field '{field}' is not valid: {error}", f"/{field}") from error
+        raise TemplateSyntaxError(
+            f"The JSONata expression '{source}' specified for the field '{field}' is not valid: {error}", f"/{field}"
+        ) from error
 
     def evaluate(scope: Scope) -> Any:
         prefix = f"The JSONata expression '{source}' specified for the field '{field}'"

@@ -82,7 +82,9 @@ def _compile_path(text: str, field: str) -> Expression:
             return lambda scope: _evaluate(lambda: path.evaluate(scope.context), text, field, scope)
         path = compile_path(text)
     except PathSyntaxError as error:
-        raise TemplateSyntaxError(f"The value for the field '{field}' must be a valid JSONPath or a valid intrinsic function call ({error})") from error
+        raise TemplateSyntaxError(
+            f"The value for the field '{field}' must be a valid JSONPath or a valid intrinsic function call ({error})"
+        ) from error
     if not path.steps:
         return lambda scope: scope.data
     return lambda scope: _evaluate(lambda: path.evaluate(scope.data), text, field, scope)
@@ -231,7 +233,9 @@ def _compile_template(template: Any, field: str, location: str = "") -> Expressi
         for name, value in template.items():
             if name.endswith(".$"):
                 if not isinstance(value, str):
-                    raise TemplateSyntaxError(f"The value for the field '{name}' must be a STRING that contains a JSONPath but was not", f"{location}/{name}")
+                    raise TemplateSyntaxError(
+                        f"The value for the field '{name}' must be a STRING that contains a JSONPath but was not", f"{location}/{name}"
+                    )
                 try:
                     fields.append((name[:-2], compile_expression(value, name), None))
                 except TemplateSyntaxError as error:
@@ -279,4 +283,3 @@ def place(document: Any, keys: list[str | int], value: Any) -> Any:
         return [*document[:key], place(document[key], rest, value), *document[key + 1 :]]
     cause = f"Unable to apply ResultPath: the input has no place for '{key}' ({to_text(document)[:200]})"
     raise StateError(ErrorName.RESULT_PATH_MATCH_FAILURE, cause)
-

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _PRINCIPAL = "states.amazonaws.com"
 #: Characters that names may not have (https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html).
 _BAD_NAME = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ufffe\uffff]")
-_MACHINE_ARN = re.compile(r"arn:aws[\w-]*:states:(?P<region>[^:]+):(?P<account>\d{12}):stateMachine:(?P<name>[^:]+)(:(?P<qualifier>[^:]+))?")
+_MACHINE_ARN = re.compile(
+    r"arn:aws[\w-]*:states:(?P<region>[^:]+):(?P<account>\d{12}):stateMachine:(?P<name>[^:]+)(:(?P<qualifier>[^:]+))?"
+)
 
 
 class StepFunctionsService(Service):
@@ -63,7 +65,10 @@ class StepFunctionsService(Service):
         with self._machines.lock():
             existing = self._machines.get(name)
             if existing is not None:
-                same = all(existing[member] == params.get(member, default) for member, default in (("definition", ""), ("roleArn", ""), ("type", "STANDARD")))
+                same = all(
+                    existing[member] == params.get(member, default)
+                    for member, default in (("definition", ""), ("roleArn", ""), ("type", "STANDARD"))
+                )
                 if not same:
                     raise ServiceError("StateMachineAlreadyExists", f"State Machine Already Exists: '{arn}'")
                 return {"stateMachineArn": arn, "creationDate": existing["creationDate"]}
@@ -97,7 +102,10 @@ class StepFunctionsService(Service):
         members = ("definition", "roleArn", "loggingConfiguration", "tracingConfiguration", "encryptionConfiguration")
         changes = {member: params[member] for member in members if member in params}
         if not changes and not params.get("publish"):
-            raise ServiceError("MissingRequiredParameter", "Either the definition, the role ARN, the LoggingConfiguration, or the TracingConfiguration must be specified")
+            raise ServiceError(
+                "MissingRequiredParameter",
+                "Either the definition, the role ARN, the LoggingConfiguration, or the TracingConfiguration must be specified",
+            )
         if "definition" in changes:
             self._check_definition(changes["definition"])
         if "roleArn" in changes:
@@ -166,7 +174,10 @@ class StepFunctionsService(Service):
 
     def _check_definition(self, text: str) -> None:
         if len(text.encode()) > MAX_DEFINITION_BYTES:
-            raise ServiceError("InvalidDefinition", f"Invalid State Machine Definition: 'MAX_DEFINITION_SIZE_EXCEEDED: more than {MAX_DEFINITION_BYTES} bytes'")
+            raise ServiceError(
+                "InvalidDefinition",
+                f"Invalid State Machine Definition: 'MAX_DEFINITION_SIZE_EXCEEDED: more than {MAX_DEFINITION_BYTES} bytes'",
+            )
         try:
             _compiled(text)
         except InvalidDefinition as error:
@@ -187,7 +198,9 @@ class StepFunctionsService(Service):
         for destination in destinations:
             arn = destination.get("cloudWatchLogsLogGroup", {}).get("logGroupArn", "")
             if not re.fullmatch(r"arn:aws[\w-]*:logs:[^:]+:\d{12}:log-group:.+:\*", arn):
-                raise ServiceError("InvalidLoggingConfiguration", "Invalid Logging Configuration: Log Destination: Log Group ARN must end with ':*'.")
+                raise ServiceError(
+                    "InvalidLoggingConfiguration", "Invalid Logging Configuration: Log Destination: Log Group ARN must end with ':*'."
+                )
         return {"level": "OFF", "includeExecutionData": False, **configuration}
 
     def _keep_revision(self, machine: Document) -> str:
@@ -200,7 +213,9 @@ class StepFunctionsService(Service):
 
     @staticmethod
     def _revision_members(machine: Document) -> dict[str, Any]:
-        return {member: machine[member] for member in ("definition", "roleArn", "loggingConfiguration", "tracingConfiguration", "revisionId")}
+        return {
+            member: machine[member] for member in ("definition", "roleArn", "loggingConfiguration", "tracingConfiguration", "revisionId")
+        }
 
     def _parse(self, arn: str) -> tuple[str, str | None]:
         match = _MACHINE_ARN.fullmatch(arn)
@@ -260,7 +275,10 @@ class StepFunctionsService(Service):
         with self._machines.lock():
             machine = self._machine(params["stateMachineArn"])
             if params.get("revisionId") not in (None, machine["revisionId"]):
-                raise ServiceError("ConflictException", f"Failed to publish the State Machine version for revision {params['revisionId']}. The current State Machine revision is {machine['revisionId']}.")
+                raise ServiceError(
+                    "ConflictException",
+                    f"Failed to publish the State Machine version for revision {params['revisionId']}. The current State Machine revision is {machine['revisionId']}.",
+                )
             version = self._publish(machine, params.get("description"))
             self._machines.put(machine["name"], machine)
         return {"creationDate": version["creationDate"], "stateMachineVersionArn": version["stateMachineVersionArn"]}
@@ -296,7 +314,10 @@ class StepFunctionsService(Service):
                 return
             for alias, entry in machine["aliases"].items():
                 if any(route["stateMachineVersionArn"] == params["stateMachineVersionArn"] for route in entry["routingConfiguration"]):
-                    raise ServiceError("ConflictException", f"Version to be deleted must not be referenced by an alias. Current list of aliases referencing this version: [{alias}]")
+                    raise ServiceError(
+                        "ConflictException",
+                        f"Version to be deleted must not be referenced by an alias. Current list of aliases referencing this version: [{alias}]",
+                    )
             machine["versions"].pop(number, None)
             self._machines.put(name, machine)
 
@@ -309,9 +330,18 @@ class StepFunctionsService(Service):
             if params["name"].isdigit() or _BAD_NAME.search(params["name"]):
                 raise ServiceError("InvalidName", f"Invalid Name: '{params['name']}'")
             if params["name"] in machine["aliases"]:
-                raise ServiceError("ConflictException", f"Failed to create alias because an alias with the same name and a different routing configuration already exists: {arn}")
+                raise ServiceError(
+                    "ConflictException",
+                    f"Failed to create alias because an alias with the same name and a different routing configuration already exists: {arn}",
+                )
             now = datetime.now(UTC)
-            alias = {"stateMachineAliasArn": arn, "name": params["name"], "routingConfiguration": routes, "creationDate": now, "updateDate": now}
+            alias = {
+                "stateMachineAliasArn": arn,
+                "name": params["name"],
+                "routingConfiguration": routes,
+                "creationDate": now,
+                "updateDate": now,
+            }
             machine["aliases"][params["name"]] = alias | {"description": params.get("description")}
             self._machines.put(machine["name"], machine)
         return {"stateMachineAliasArn": arn, "creationDate": now}
@@ -322,7 +352,9 @@ class StepFunctionsService(Service):
             machine, alias = self._alias(params["stateMachineAliasArn"])
             if "routingConfiguration" in params:
                 self._check_routes(params["routingConfiguration"])
-            alias |= {member: params[member] for member in ("routingConfiguration", "description") if member in params} | {"updateDate": datetime.now(UTC)}
+            alias |= {member: params[member] for member in ("routingConfiguration", "description") if member in params} | {
+                "updateDate": datetime.now(UTC)
+            }
             self._machines.put(machine["name"], machine)
         return {"updateDate": alias["updateDate"]}
 
@@ -337,7 +369,8 @@ class StepFunctionsService(Service):
         shown = [
             {member: alias[member] for member in ("stateMachineAliasArn", "creationDate")}
             for alias in machine["aliases"].values()
-            if version is None or any(route["stateMachineVersionArn"] == params["stateMachineArn"] for route in alias["routingConfiguration"])
+            if version is None
+            or any(route["stateMachineVersionArn"] == params["stateMachineArn"] for route in alias["routingConfiguration"])
         ]
         return _page(shown, "stateMachineAliases", params)
 
@@ -359,7 +392,9 @@ class StepFunctionsService(Service):
         if sum(route["weight"] for route in routes) != 100:
             raise ServiceError("ValidationException", "Sum of routing configuration weights must equal 100.")
         found = [self._find(route["stateMachineVersionArn"]) for route in routes]
-        if len({name for _, name, _ in found}) != 1 or any(number is None or number not in machine["versions"] for machine, _, number in found):
+        if len({name for _, name, _ in found}) != 1 or any(
+            number is None or number not in machine["versions"] for machine, _, number in found
+        ):
             raise ServiceError("ValidationException", "Routing configuration must contain only versions of one state machine.")
         return found[0][0]
 
@@ -496,7 +531,11 @@ class StepFunctionsService(Service):
         members = (("error", "error"), ("cause", "cause"), ("stateMachineVersionArn", "version_arn"), ("stateMachineAliasArn", "alias_arn"))
         description |= {member: record[key] for member, key in members if record.get(key) is not None}
         if record["status"] in ("RUNNING", "SUCCEEDED"):
-            reason = "Execution is RUNNING and cannot be redriven" if record["status"] == "RUNNING" else "Execution is SUCCEEDED and cannot be redriven"
+            reason = (
+                "Execution is RUNNING and cannot be redriven"
+                if record["status"] == "RUNNING"
+                else "Execution is SUCCEEDED and cannot be redriven"
+            )
         else:
             reason = "Redriving an execution is not supported by localcloud"
         return {**description, "redriveStatus": "NOT_REDRIVABLE", "redriveStatusReason": reason}

@@ -120,7 +120,9 @@ class ExecutionStore:
         try:
             return self._connection.execute(query, values)
         except sqlite3.OperationalError as error:
-            raise LocalCloudError(f"The executions' state file cannot be written: {error}. Make room on the disk that holds --state-dir.") from error
+            raise LocalCloudError(
+                f"The executions' state file cannot be written: {error}. Make room on the disk that holds --state-dir."
+            ) from error
 
     def _record(self, row: tuple[Any, ...]) -> Record:
         return {**dict(zip(self._COLUMNS, row, strict=False)), **json.loads(row[-1])}

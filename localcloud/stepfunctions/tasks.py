@@ -129,7 +129,9 @@ class TaskRunner:
         if set(parameters) - {"TopicArn", "Message", "Subject"}:
             return await self._call("sns", "Publish", "SNS", {**parameters, "Message": text})
         try:
-            identifier = await asyncio.to_thread(publish_to_topic, self._cloud, _text(parameters, "TopicArn"), text, parameters.get("Subject"))
+            identifier = await asyncio.to_thread(
+                publish_to_topic, self._cloud, _text(parameters, "TopicArn"), text, parameters.get("Subject")
+            )
         except MessageRefused as error:
             raise StateError(f"SNS.{_exception_name(error.code)}", _cause(str(error), "Sns", 404)) from error
         return {"MessageId": identifier, **_metadata(str(uuid.uuid4()), 200)}
@@ -182,7 +184,10 @@ class TaskRunner:
             response = await asyncio.to_thread(self._request, service, operation, arguments)
         except ClientError as error:
             details, metadata = error.response["Error"], error.response["ResponseMetadata"]
-            modelled = any(shape.name == details["Code"] or shape.metadata.get("error", {}).get("code") == details["Code"] for shape in model.error_shapes)
+            modelled = any(
+                shape.name == details["Code"] or shape.metadata.get("error", {}).get("code") == details["Code"]
+                for shape in model.error_shapes
+            )
             name = _exception_name(details["Code"]) if modelled else f"{prefix}Exception"
             raise StateError(f"{prefix}.{name}", _cause(details["Message"], prefix, metadata["HTTPStatusCode"])) from error
         except BotoCoreError as error:
@@ -214,7 +219,11 @@ def _text(parameters: Any, name: str) -> str:
 def _metadata(request_id: str, status: int) -> dict[str, Any]:
     headers = {"x-amzn-RequestId": request_id, "Content-Type": "application/json"}
     return {
-        "SdkHttpMetadata": {"AllHttpHeaders": {name: [value] for name, value in headers.items()}, "HttpHeaders": headers, "HttpStatusCode": status},
+        "SdkHttpMetadata": {
+            "AllHttpHeaders": {name: [value] for name, value in headers.items()},
+            "HttpHeaders": headers,
+            "HttpStatusCode": status,
+        },
         "SdkResponseMetadata": {"RequestId": request_id},
     }
 
@@ -224,7 +233,9 @@ def _cause(message: str, service: str, status: int) -> str:
 
 
 def _service_error(prefix: str, error: ServiceError) -> StateError:
-    return StateError(f"{prefix}.{_exception_name(error.code)}", _cause(error.message, prefix, 404 if "NotFound" in error.code else error.status))
+    return StateError(
+        f"{prefix}.{_exception_name(error.code)}", _cause(error.message, prefix, 404 if "NotFound" in error.code else error.status)
+    )
 
 
 def _exception_name(code: str) -> str:
@@ -246,7 +257,9 @@ def _plain_time(value: Any) -> Any:
 def _to_request(value: Any, shape: Any) -> Any:
     """Return a definition's parameters as the API's: its own names of members, bytes where it wants bytes."""
     if shape.type_name == "structure" and isinstance(value, dict):
-        return {(name_in_api := member_name(name, shape.members) or name): _to_member(item, shape, name_in_api) for name, item in value.items()}
+        return {
+            (name_in_api := member_name(name, shape.members) or name): _to_member(item, shape, name_in_api) for name, item in value.items()
+        }
     if shape.type_name == "list" and isinstance(value, list):
         return [_to_request(item, shape.member) for item in value]
     if shape.type_name == "map" and isinstance(value, dict):

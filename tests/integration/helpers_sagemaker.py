@@ -15,7 +15,10 @@ from localcloud.sagemaker.jobs import JobKind
 
 BUCKET = "sagemaker-tests"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1"
-TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
 CLUSTER = {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
 #: Seconds within which anything here ends, even on a busy machine.
 PATIENCE = 60.0
@@ -74,7 +77,9 @@ class Lab:
 
     # Processing.
 
-    def processing_request(self, code: str, *, name: str | None = None, arguments: list[str] | None = None, **members: Any) -> dict[str, Any]:
+    def processing_request(
+        self, code: str, *, name: str | None = None, arguments: list[str] | None = None, **members: Any
+    ) -> dict[str, Any]:
         """Return a CreateProcessingJob request that runs a Python script; its output goes to ``<name>/out/``."""
         name = name or self.name("job")
         script = self.put(f"{name}/code/script.py", code)
@@ -105,7 +110,9 @@ class Lab:
 
     # Training.
 
-    def training_request(self, code: str, *, name: str | None = None, metrics: Mapping[str, str] | None = None, **members: Any) -> dict[str, Any]:
+    def training_request(
+        self, code: str, *, name: str | None = None, metrics: Mapping[str, str] | None = None, **members: Any
+    ) -> dict[str, Any]:
         """Return a CreateTrainingJob request that runs a Python script from the channel `code`."""
         name = name or self.name("job")
         script = self.put(f"{name}/code/script.py", code)

@@ -68,12 +68,18 @@ def test_an_event_reaches_a_queue_in_awss_envelope(lab: Lab) -> None:
 
 def test_a_services_event_reaches_a_function_that_lets_the_rule_invoke_it(lab: Lab, tmp_path: Path) -> None:
     name = lab.function(recorder(tmp_path / "events"))
-    pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Model Package State Change"], "detail": {"ModelApprovalStatus": ["Approved"]}}
+    pattern = {
+        "source": ["aws.sagemaker"],
+        "detail-type": ["SageMaker Model Package State Change"],
+        "detail": {"ModelApprovalStatus": ["Approved"]},
+    }
     events = lab.client("events")
     arn = events.put_rule(Name="approved", EventPattern=json.dumps(pattern))["RuleArn"]
     lab.allow(name, "events.amazonaws.com", arn)
     events.put_targets(Rule="approved", Targets=[{"Id": "deploy", "Arn": function_arn(name)}])
-    lab.cloud.emit("aws.sagemaker", "SageMaker Model Package State Change", {**APPROVED, "ModelApprovalStatus": "Rejected"}, ["arn:rejected"])
+    lab.cloud.emit(
+        "aws.sagemaker", "SageMaker Model Package State Change", {**APPROVED, "ModelApprovalStatus": "Rejected"}, ["arn:rejected"]
+    )
     lab.cloud.emit("aws.sagemaker", "SageMaker Model Package State Change", APPROVED, ["arn:approved"])
     lines = lab.poll(lambda: (tmp_path / "events").exists() and (tmp_path / "events").read_text()).splitlines()
     assert [json.loads(line)["resources"] for line in lines] == [["arn:approved"]]
@@ -105,7 +111,14 @@ def test_a_function_that_fails_has_taken_delivery_so_its_own_dead_letter_queue_g
     assert lab.is_empty(rule_url)
 
 
-@pytest.mark.parametrize("target", ["arn:aws:lambda:us-east-1:123456789012:function:none", "arn:aws:sqs:us-east-1:123456789012:none", "arn:aws:sns:us-east-1:123456789012:none"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "arn:aws:lambda:us-east-1:123456789012:function:none",
+        "arn:aws:sqs:us-east-1:123456789012:none",
+        "arn:aws:sns:us-east-1:123456789012:none",
+    ],
+)
 def test_a_target_that_is_gone(lab: Lab, target: str) -> None:
     url, dlq = lab.queue()
     source = lab.name("app.gone")
@@ -129,7 +142,16 @@ def test_an_error_that_time_may_mend_is_retried_and_then_told(lab: Lab) -> None:
     statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
     lab.client("sqs").set_queue_attributes(QueueUrl=topic, Attributes={"Policy": json.dumps({"Statement": [statement]})})
     # Without content-based deduplication the queue refuses what EventBridge sends.
-    rule(lab, "app.retried", {"Arn": arn, "SqsParameters": {"MessageGroupId": "g"}, "DeadLetterConfig": {"Arn": dlq}, "RetryPolicy": {"MaximumRetryAttempts": 2}})
+    rule(
+        lab,
+        "app.retried",
+        {
+            "Arn": arn,
+            "SqsParameters": {"MessageGroupId": "g"},
+            "DeadLetterConfig": {"Arn": dlq},
+            "RetryPolicy": {"MaximumRetryAttempts": 2},
+        },
+    )
     put(lab, "app.retried", {})
     attributes = attributes_of(lab.receive(url))
     assert attributes["ERROR_CODE"] == "ERROR_FROM_TARGET"
@@ -139,7 +161,13 @@ def test_an_error_that_time_may_mend_is_retried_and_then_told(lab: Lab) -> None:
 def test_input_path_constant_and_transformer(lab: Lab) -> None:
     url, arn = lab.queue()
     transformer = {"InputPathsMap": {"who": "$.detail.who"}, "InputTemplate": '{"greeting": "hello <who>", "rule": <aws.events.rule-name>}'}
-    name, _ = rule(lab, "app.inputs", {"Arn": arn, "Input": '{"fixed": true}'}, {"Arn": arn, "InputPath": "$.detail"}, {"Arn": arn, "InputTransformer": transformer})
+    name, _ = rule(
+        lab,
+        "app.inputs",
+        {"Arn": arn, "Input": '{"fixed": true}'},
+        {"Arn": arn, "InputPath": "$.detail"},
+        {"Arn": arn, "InputTransformer": transformer},
+    )
     put(lab, "app.inputs", {"who": "you"})
     bodies = [json.loads(lab.receive(url)["Body"]) for _ in range(3)]
     assert {json.dumps(body, sort_keys=True) for body in bodies} == {
@@ -181,7 +209,9 @@ def test_topics_logs_and_state_machines_as_targets(lab: Lab) -> None:
     sns, sfn = lab.client("sns"), lab.client("stepfunctions")
     topic = sns.create_topic(Name="news")["TopicArn"]
     statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sns:Publish", "Resource": topic}
-    sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    sns.set_topic_attributes(
+        TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
     definition = json.dumps({"StartAt": "A", "States": {"A": {"Type": "Pass", "End": True}}})
     machine = sfn.create_state_machine(name="target", definition=definition, roleArn=lab.role)["stateMachineArn"]
@@ -197,7 +227,11 @@ def test_topics_logs_and_state_machines_as_targets(lab: Lab) -> None:
 
 def test_a_state_machine_whose_role_eventbridge_cannot_assume(lab: Lab) -> None:
     url, dlq = lab.queue()
-    target = {"Arn": "arn:aws:states:us-east-1:123456789012:stateMachine:x", "RoleArn": lab.role + "-none", "DeadLetterConfig": {"Arn": dlq}}
+    target = {
+        "Arn": "arn:aws:states:us-east-1:123456789012:stateMachine:x",
+        "RoleArn": lab.role + "-none",
+        "DeadLetterConfig": {"Arn": dlq},
+    }
     rule(lab, "app.role", target)
     put(lab, "app.role", {})
     assert attributes_of(lab.receive(url))["ERROR_CODE"] == "NO_PERMISSIONS"
@@ -255,7 +289,16 @@ def test_entries_that_are_too_large_are_refused_together(lab: Lab) -> None:
 
 def test_test_event_pattern(lab: Lab) -> None:
     events = lab.client("events")
-    event = {"id": "1", "account": "1", "source": "s", "time": "2026-01-01T00:00:00Z", "region": "r", "resources": [], "detail-type": "t", "detail": {"n": 5}}
+    event = {
+        "id": "1",
+        "account": "1",
+        "source": "s",
+        "time": "2026-01-01T00:00:00Z",
+        "region": "r",
+        "resources": [],
+        "detail-type": "t",
+        "detail": {"n": 5},
+    }
     pattern = json.dumps({"detail": {"n": [{"numeric": [">", 3]}]}})
     assert events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"] is True
     assert events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event | {"detail": {"n": 1}}))["Result"] is False
@@ -279,7 +322,10 @@ def test_rules_are_described_listed_changed_and_deleted(lab: Lab) -> None:
     answer = events.remove_targets(Rule=name, Ids=["0", "9"])
     assert [failed["TargetId"] for failed in answer["FailedEntries"]] == ["9"]
     events.delete_rule(Name=name)
-    assert error_of(lambda: events.describe_rule(Name=name)) == ("ResourceNotFoundException", f"Rule {name} does not exist on EventBus default.")
+    assert error_of(lambda: events.describe_rule(Name=name)) == (
+        "ResourceNotFoundException",
+        f"Rule {name} does not exist on EventBus default.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,7 +351,10 @@ def test_rules_that_are_refused(lab: Lab, request_: dict[str, str], code: str) -
         ({"Arn": "arn:aws:states:us-east-1:123456789012:stateMachine:m"}, "RoleArn is required for target"),
         ({"Arn": "arn:aws:sqs:us-east-1:123456789012:q.fifo"}, "SqsParameters must be specified"),
         ({"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "Input": "nonsense"}, "JSON syntax error in input"),
-        ({"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "DeadLetterConfig": {"Arn": "arn:aws:sns:us-east-1:123456789012:t"}}, "Invalid SQS dead letter queue ARN"),
+        (
+            {"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "DeadLetterConfig": {"Arn": "arn:aws:sns:us-east-1:123456789012:t"}},
+            "Invalid SQS dead letter queue ARN",
+        ),
     ],
 )
 def test_targets_that_are_refused_change_nothing(lab: Lab, target: dict[str, Any], message: str) -> None:
@@ -340,7 +389,12 @@ def test_buses(lab: Lab) -> None:
 
 def test_what_is_not_played_is_refused(lab: Lab) -> None:
     events = lab.client("events")
-    assert "not supported by localcloud" in error_of(lambda: events.create_archive(ArchiveName="a", EventSourceArn="arn:aws:events:us-east-1:123456789012:event-bus/default"))[1]
+    assert (
+        "not supported by localcloud"
+        in error_of(
+            lambda: events.create_archive(ArchiveName="a", EventSourceArn="arn:aws:events:us-east-1:123456789012:event-bus/default")
+        )[1]
+    )
     with pytest.raises(ServiceError):
         lab.cloud.services["events"].emit("x", "y", {}, [], bus="nowhere")
 

@@ -120,7 +120,9 @@ def handler(event, context): return s3.get_object(Bucket="photos", Key="k")["Bod
 
 
 def test_a_warm_worker_is_used_again(lab: Lab) -> None:
-    name = lab.function("import os\ncount = 0\ndef handler(event, context):\n    global count\n    count += 1\n    return [os.getpid(), count]")
+    name = lab.function(
+        "import os\ncount = 0\ndef handler(event, context):\n    global count\n    count += 1\n    return [os.getpid(), count]"
+    )
     (pid, first), (again, second) = lab.invoke(name)[1], lab.invoke(name)[1]
     assert (pid, first, second) == (again, 1, 2)
 
@@ -137,7 +139,10 @@ def handler(event, context):
 """
     name = lab.function(code, Timeout=30)
     pids: list[int] = []
-    threads = [threading.Thread(target=lambda: pids.append(json.loads(lab.cloud.services["lambda"].invoke_function(name, b"{}").payload))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: pids.append(json.loads(lab.cloud.services["lambda"].invoke_function(name, b"{}").payload)))
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -310,7 +315,9 @@ def test_get_function_gives_the_code_back(lab: Lab) -> None:
 def test_a_changed_configuration_reaches_the_next_invocation(lab: Lab) -> None:
     name = lab.function("import os\ndef handler(event, context): return os.environ.get('MODE')")
     assert lab.invoke(name)[1] is None
-    lab.client("lambda").update_function_configuration(FunctionName=name, Environment={"Variables": {"MODE": "1"}}, Timeout=9, Handler="app.handler")
+    lab.client("lambda").update_function_configuration(
+        FunctionName=name, Environment={"Variables": {"MODE": "1"}}, Timeout=9, Handler="app.handler"
+    )
     assert lab.invoke(name)[1] == "1"
     found = lab.client("lambda").get_function_configuration(FunctionName=name)
     assert (found["Timeout"], found["MemorySize"]) == (9, 128)
@@ -318,14 +325,21 @@ def test_a_changed_configuration_reaches_the_next_invocation(lab: Lab) -> None:
 
 def test_an_update_of_another_revision_is_refused(lab: Lab) -> None:
     client, name = lab.client("lambda"), lab.function(ECHO)
-    assert error_of(lambda: client.update_function_configuration(FunctionName=name, RevisionId="old", Timeout=4))[0] == "PreconditionFailedException"
+    assert (
+        error_of(lambda: client.update_function_configuration(FunctionName=name, RevisionId="old", Timeout=4))[0]
+        == "PreconditionFailedException"
+    )
     assert client.get_function_configuration(FunctionName=name)["Timeout"] == 3
 
 
 def test_names_are_taken_once_listed_and_deleted(lab: Lab) -> None:
     client, name = lab.client("lambda"), lab.function(ECHO)
     assert error_of(lambda: lab.function(ECHO, FunctionName=name)) == ("ResourceConflictException", f"Function already exist: {name}")
-    listed = [found["FunctionName"] for page in client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2}) for found in page["Functions"]]
+    listed = [
+        found["FunctionName"]
+        for page in client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2})
+        for found in page["Functions"]
+    ]
     assert name in listed
     assert len(listed) == len(set(listed))
     client.delete_function(FunctionName=name)
@@ -355,7 +369,9 @@ def test_versions_are_frozen_and_aliases_point_to_them(lab: Lab) -> None:
 def test_layers_are_on_the_path_after_the_zip(lab: Lab) -> None:
     client = lab.client("lambda")
     arns = [
-        client.publish_layer_version(LayerName="helpers", Content={"ZipFile": zip_code(python__helper=f"value = {number}", python__only=f"value = {number}")})["LayerVersionArn"]
+        client.publish_layer_version(
+            LayerName="helpers", Content={"ZipFile": zip_code(python__helper=f"value = {number}", python__only=f"value = {number}")}
+        )["LayerVersionArn"]
         for number in (1, 2)
     ]
     assert [found["Version"] for found in client.list_layer_versions(LayerName="helpers")["LayerVersions"]] == [2, 1]
@@ -408,7 +424,10 @@ def test_what_is_not_played_is_refused(lab: Lab) -> None:
     code, message = error_of(lambda: client.create_function_url_config(FunctionName=name, AuthType="NONE"))
     assert "not supported by localcloud" in message
     assert code == "ValidationException"
-    assert "not supported by localcloud" in error_of(lambda: client.create_event_source_mapping(FunctionName=name, EventSourceArn="arn:aws:sqs:us-east-1:1:q"))[1]
+    assert (
+        "not supported by localcloud"
+        in error_of(lambda: client.create_event_source_mapping(FunctionName=name, EventSourceArn="arn:aws:sqs:us-east-1:1:q"))[1]
+    )
 
 
 # Logs
@@ -434,7 +453,10 @@ def handler(event, context):
     assert lines[1:4] == ["printed", "twice", "to stderr"]
     assert lines[4].startswith("[INFO]\t")
     assert lines[4].endswith("\tlogged\nin two lines")
-    assert lines[5] == '[ERROR] ValueError: no\nTraceback (most recent call last):\n  File "/var/task/app.py", line 10, in handler\n    raise ValueError("no")'
+    assert (
+        lines[5]
+        == '[ERROR] ValueError: no\nTraceback (most recent call last):\n  File "/var/task/app.py", line 10, in handler\n    raise ValueError("no")'
+    )
     assert lines[6].startswith("END RequestId: ")
     assert lines[7].startswith("REPORT RequestId: ")
     assert "Status: error" in lines[7]
@@ -490,7 +512,9 @@ def test_an_event_that_fails_is_tried_twice_more_under_the_same_request_id(lab: 
 def test_an_event_that_always_fails_goes_to_the_dead_letter_queue_and_the_destination(lab: Lab, tmp_path: Path) -> None:
     (dlq_url, dlq_arn), (url, arn) = lab.queue(), lab.queue()
     name = lab.function(flaky(tmp_path / "n", 99), DeadLetterConfig={"TargetArn": dlq_arn})
-    lab.client("lambda").put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=1, DestinationConfig={"OnFailure": {"Destination": arn}})
+    lab.client("lambda").put_function_event_invoke_config(
+        FunctionName=name, MaximumRetryAttempts=1, DestinationConfig={"OnFailure": {"Destination": arn}}
+    )
     lab.invoke(name, {"a": 1}, InvocationType="Event")
     dead = lab.receive(dlq_url)
     record = json.loads(lab.receive(url)["Body"])
@@ -522,7 +546,10 @@ def test_the_event_invoke_configuration(lab: Lab) -> None:
     found = client.get_function_event_invoke_config(FunctionName=name)
     assert (found["MaximumRetryAttempts"], found["MaximumEventAgeInSeconds"]) == (1, 60)
     destination = {"OnFailure": {"Destination": "arn:aws:s3:::bucket"}}
-    assert "not supported by localcloud" in error_of(lambda: client.put_function_event_invoke_config(FunctionName=name, DestinationConfig=destination))[1]
+    assert (
+        "not supported by localcloud"
+        in error_of(lambda: client.put_function_event_invoke_config(FunctionName=name, DestinationConfig=destination))[1]
+    )
     client.delete_function_event_invoke_config(FunctionName=name)
     assert client.list_function_event_invoke_configs(FunctionName=name)["FunctionEventInvokeConfigs"] == []
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from helpers_sagemaker import BUCKET, CLUSTER, Lab, channel, make_lab, read_tar_gz, s3_input, s3_output
 
+from helpers_sagemaker import BUCKET, CLUSTER, Lab, channel, make_lab, read_tar_gz, s3_input, s3_output
 from localcloud.sagemaker import sandbox
 
 PROCESSING, TRAINING = "/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"
@@ -110,9 +110,9 @@ def test_without_a_message_the_reason_is_the_exit_code(lab: Lab) -> None:
 
 
 def test_a_long_message_is_cut_and_the_exit_code_stays(lab: Lab) -> None:
-    reason = lab.process("import pathlib, sys\npathlib.Path(sys.argv[1]).write_text('ä' * 5000)\nsys.exit(1)", arguments=["/opt/ml/output/message"])[
-        "FailureReason"
-    ]
+    reason = lab.process(
+        "import pathlib, sys\npathlib.Path(sys.argv[1]).write_text('ä' * 5000)\nsys.exit(1)", arguments=["/opt/ml/output/message"]
+    )["FailureReason"]
     assert len(reason) == 1024
     assert reason.endswith("…, exit code: 1")
 
@@ -128,7 +128,8 @@ def test_a_manifest_names_the_files(lab: Lab) -> None:
     lab.put("many/deep/3.txt", "3")
     manifest = lab.put("manifest.json", json.dumps([{"prefix": f"s3://{BUCKET}/many/"}, "1.txt", "deep/3.txt"]))
     request = lab.processing_request(
-        "import pathlib, sys\nprint(*sorted(p.name for p in pathlib.Path(sys.argv[1]).rglob('*.txt')))", arguments=["/opt/ml/processing/input/data"]
+        "import pathlib, sys\nprint(*sorted(p.name for p in pathlib.Path(sys.argv[1]).rglob('*.txt')))",
+        arguments=["/opt/ml/processing/input/data"],
     )
     request["ProcessingInputs"].append(s3_input("data", manifest, S3DataType="ManifestFile"))
     lab.sm.create_processing_job(**request)
@@ -185,7 +186,10 @@ def test_a_full_disk_fails_the_job_and_not_the_region(lab: Lab, monkeypatch: pyt
 
 def test_a_shell_script_is_an_entrypoint_too(lab: Lab) -> None:
     request = lab.processing_request("")
-    lab.put(f"{request['ProcessingJobName']}/code/run.sh", '#!/bin/bash\nset -e\ncd /opt/ml/processing/input/code/\npython3 -c "print(6 * 7)" > /opt/ml/processing/output/x\n')
+    lab.put(
+        f"{request['ProcessingJobName']}/code/run.sh",
+        '#!/bin/bash\nset -e\ncd /opt/ml/processing/input/code/\npython3 -c "print(6 * 7)" > /opt/ml/processing/output/x\n',
+    )
     request["ProcessingInputs"] = [s3_input("code", f"s3://{BUCKET}/{request['ProcessingJobName']}/code/")]
     request["AppSpecification"] |= {"ContainerEntrypoint": ["/bin/bash", "/opt/ml/processing/input/code/run.sh"]}
     lab.sm.create_processing_job(**request)
@@ -291,7 +295,10 @@ def test_names_are_given_once_and_unknown_ones_are_said_so(lab: Lab) -> None:
         "ValidationException",
         "Could not find requested job with name: none",
     )
-    assert error_of(lambda: lab.sm.describe_training_job(TrainingJobName="none")) == ("ValidationException", "Requested resource not found.")
+    assert error_of(lambda: lab.sm.describe_training_job(TrainingJobName="none")) == (
+        "ValidationException",
+        "Requested resource not found.",
+    )
 
 
 def test_a_role_that_cannot_be_assumed_is_refused(lab: Lab) -> None:
@@ -304,7 +311,10 @@ def test_a_role_that_cannot_be_assumed_is_refused(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ProcessingResources": {"ClusterConfig": CLUSTER | {"InstanceCount": 2}}}, "more than one instance is not supported by localcloud"),
+        (
+            {"ProcessingResources": {"ClusterConfig": CLUSTER | {"InstanceCount": 2}}},
+            "more than one instance is not supported by localcloud",
+        ),
         ({"NetworkConfig": {"EnableNetworkIsolation": True}}, "NetworkConfig: EnableNetworkIsolation is not supported by localcloud"),
         ({"AppSpecification": {"ImageUri": "image"}}, "their own entrypoint is not known) is not supported by localcloud"),
         ({"ProcessingInputs": [s3_input("x", "s3://b/x", S3InputMode="Pipe")]}, "S3InputMode Pipe is not supported by localcloud"),
@@ -312,7 +322,10 @@ def test_a_role_that_cannot_be_assumed_is_refused(lab: Lab) -> None:
         ({"ProcessingInputs": [s3_input("x", "s3://b/x", path="/etc")]}, "must be an absolute path that begins with /opt/ml/processing/"),
         ({"ProcessingInputs": [s3_input("x", "s3://b/x", path="/opt/ml/processing/../../etc")]}, "must be an absolute path"),
         ({"ProcessingInputs": [s3_input("out", "s3://b/x")]}, "names must be unique"),
-        ({"ProcessingInputs": [{"InputName": "x", "DatasetDefinition": {"LocalPath": "/opt/ml/processing/x"}}]}, "DatasetDefinition is not supported"),
+        (
+            {"ProcessingInputs": [{"InputName": "x", "DatasetDefinition": {"LocalPath": "/opt/ml/processing/x"}}]},
+            "DatasetDefinition is not supported",
+        ),
     ],
 )
 def test_what_has_no_effect_here_is_refused(lab: Lab, change: dict[str, Any], message: str) -> None:
@@ -334,7 +347,9 @@ def test_events_tell_each_state_of_a_processing_job(lab: Lab) -> None:
 
 def test_jobs_are_listed_by_page(lab: Lab) -> None:
     names = [lab.process("", name=f"list-{index}")["ProcessingJobName"] for index in range(3)]
-    pages = lab.sm.get_paginator("list_processing_jobs").paginate(NameContains="list-", SortBy="CreationTime", SortOrder="Ascending", PaginationConfig={"PageSize": 2})
+    pages = lab.sm.get_paginator("list_processing_jobs").paginate(
+        NameContains="list-", SortBy="CreationTime", SortOrder="Ascending", PaginationConfig={"PageSize": 2}
+    )
     assert [[job["ProcessingJobName"] for job in page["ProcessingJobSummaries"]] for page in pages] == [names[:2], names[2:]]
     assert lab.sm.list_processing_jobs(NameContains="list-", StatusEquals="Failed")["ProcessingJobSummaries"] == []
 
@@ -361,7 +376,9 @@ def test_a_training_job_reads_channels_and_leaves_a_model(lab: Lab) -> None:
         "(ml / 'output/data' / 'metrics.json').write_text('{}')\n"
     )
     request = lab.training_request(
-        code, metrics={"loss": "loss=([0-9.]+)", "never": "never=([0-9.]+)"}, HyperParameters={"epochs": "2", "folder": "/opt/ml/checkpoints"}
+        code,
+        metrics={"loss": "loss=([0-9.]+)", "never": "never=([0-9.]+)"},
+        HyperParameters={"epochs": "2", "folder": "/opt/ml/checkpoints"},
     )
     request["InputDataConfig"].append(channel("train", f"s3://{BUCKET}/train/", ContentType="text/plain", InputMode="FastFile"))
     request["InputDataConfig"][1]["InputMode"] = "File"
@@ -369,7 +386,13 @@ def test_a_training_job_reads_channels_and_leaves_a_model(lab: Lab) -> None:
     lab.sm.create_training_job(**request)
     job = lab.trained(name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Completed", "Completed"), job
-    assert [transition["Status"] for transition in job["SecondaryStatusTransitions"]] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert [transition["Status"] for transition in job["SecondaryStatusTransitions"]] == [
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
+    ]
     assert all(transition["StartTime"] <= transition["EndTime"] for transition in job["SecondaryStatusTransitions"])
     assert job["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://{BUCKET}/out/{name}/output/model.tar.gz"}
     assert [(metric["MetricName"], metric["Value"]) for metric in job["FinalMetricDataList"]] == [("loss", 0.5)]
@@ -462,7 +485,10 @@ def test_the_sdks_driver_scripts_are_remapped_and_the_users_are_not(lab: Lab) ->
     lab.put(f"{request['TrainingJobName']}/drivers/driver.py", "open('/opt/ml/model/ok', 'w').write('1')\n")
     request["InputDataConfig"].append(channel("sm_drivers", f"s3://{BUCKET}/{request['TrainingJobName']}/drivers/"))
     drivers = "/opt/ml/input/data/sm_drivers/train.sh"
-    request["AlgorithmSpecification"] |= {"ContainerEntrypoint": ["/bin/bash"], "ContainerArguments": ["-c", f"chmod +x {drivers} && {drivers}"]}
+    request["AlgorithmSpecification"] |= {
+        "ContainerEntrypoint": ["/bin/bash"],
+        "ContainerArguments": ["-c", f"chmod +x {drivers} && {drivers}"],
+    }
     lab.sm.create_training_job(**request)
     job = lab.trained(request["TrainingJobName"])
     assert job["TrainingJobStatus"] == "Completed", job
@@ -473,15 +499,24 @@ def test_the_sdks_driver_scripts_are_remapped_and_the_users_are_not(lab: Lab) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "File"}}, "the SDK's ModelTrainer sends one) is not supported"),
-        ({"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "Pipe", "ContainerEntrypoint": ["true"]}}, "InputMode Pipe is not supported"),
+        (
+            {"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "File"}},
+            "the SDK's ModelTrainer sends one) is not supported",
+        ),
+        (
+            {"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "Pipe", "ContainerEntrypoint": ["true"]}},
+            "InputMode Pipe is not supported",
+        ),
         ({"ResourceConfig": CLUSTER | {"InstanceCount": 2}}, "more than one instance is not supported"),
         ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation is not supported"),
         ({"DebugHookConfig": {"S3OutputPath": "s3://b/x"}}, "DebugHookConfig is not supported"),
         ({"TensorBoardOutputConfig": {"S3OutputPath": "s3://b/x"}}, "TensorBoardOutputConfig is not supported"),
         ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
         ({"CheckpointConfig": {"S3Uri": "s3://b/x", "LocalPath": "/tmp/x"}}, "outside of /opt/ml is not supported"),
-        ({"InputDataConfig": [channel("x", f"s3://{BUCKET}/nowhere/")]}, 'No S3 objects found under S3 URL "s3://sagemaker-tests/nowhere/" given in input data source.'),
+        (
+            {"InputDataConfig": [channel("x", f"s3://{BUCKET}/nowhere/")]},
+            'No S3 objects found under S3 URL "s3://sagemaker-tests/nowhere/" given in input data source.',
+        ),
         ({"InputDataConfig": [channel("x", f"s3://{BUCKET}/", CompressionType="Gzip")]}, "must be None unless its InputMode is Pipe"),
         ({"InputDataConfig": [channel("x", f"s3://{BUCKET}/")] * 2}, "Channel names must be unique"),
     ],
@@ -519,4 +554,3 @@ def _alive(pid: int) -> bool:
     # A killed child whose parent is gone stays a zombie until it is reaped.
     status = Path(f"/proc/{pid}/stat")
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
-

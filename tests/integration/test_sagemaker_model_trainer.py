@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+
 from helpers_sagemaker import BUCKET, IMAGE, Lab, read_tar_gz
 
 #: No usage figures are sent from tests.

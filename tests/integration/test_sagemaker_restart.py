@@ -13,10 +13,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
 from helpers_sagemaker import BUCKET, CLUSTER, IMAGE, TRUST, s3_input, s3_output, tar_gz
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVE = "import json, os\ndef model_fn(d): return open(d + '/name').read()\ndef transform_fn(m, b, c, a): return json.dumps([m, os.getpid()])\n"
+SERVE = (
+    "import json, os\ndef model_fn(d): return open(d + '/name').read()\ndef transform_fn(m, b, c, a): return json.dumps([m, os.getpid()])\n"
+)
 #: Writes a pid, a partial output, and waits.
 JOB = (
     "import os, pathlib, subprocess, sys, time\n"
@@ -86,7 +89,9 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
         # The second one never gets ready, so that an update to it is under way when localcloud is killed.
         script = SERVE if name == "one" else "import time\ndef model_fn(d): time.sleep(600)\n"
         s3.put_object(Bucket=BUCKET, Key=f"{name}.tar.gz", Body=tar_gz({"name": name.encode(), "code/inference.py": script.encode()}))
-        sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer={"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz"})
+        sagemaker.create_model(
+            ModelName=name, ExecutionRoleArn=role, PrimaryContainer={"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz"}
+        )
         variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
     for endpoint, config in (("serving", "one"), ("updating", "one"), ("creating", "two")):

@@ -59,7 +59,13 @@ def history(lab: Lab, execution_arn: str) -> list[dict[str, Any]]:
 
 
 def task(name: str, **members: Any) -> dict[str, Any]:
-    state = {"Type": "Task", "Resource": INVOKE, "Parameters": {"FunctionName": name, "Payload.$": "$"}, "ResultSelector": {"value.$": "$.Payload"}, "OutputPath": "$.value"}
+    state = {
+        "Type": "Task",
+        "Resource": INVOKE,
+        "Parameters": {"FunctionName": name, "Payload.$": "$"},
+        "ResultSelector": {"value.$": "$.Payload"},
+        "OutputPath": "$.value",
+    }
     return {**state, **({} if "Next" in members else {"End": True}), **members}
 
 
@@ -83,7 +89,17 @@ def test_three_functions_in_a_chain(lab: Lab) -> None:
 
 
 def test_the_whole_result_of_lambda_invoke(lab: Lab) -> None:
-    arn = machine(lab, {"A": {"Type": "Task", "Resource": INVOKE, "Parameters": {"FunctionName": lab.function("def handler(e, c): return e"), "Payload": [1]}, "End": True}})
+    arn = machine(
+        lab,
+        {
+            "A": {
+                "Type": "Task",
+                "Resource": INVOKE,
+                "Parameters": {"FunctionName": lab.function("def handler(e, c): return e"), "Payload": [1]},
+                "End": True,
+            }
+        },
+    )
     result = json.loads(run(lab, arn)["output"])
     assert (result["Payload"], result["StatusCode"], result["ExecutedVersion"]) == ([1], 200, "$LATEST")
     assert result["SdkHttpMetadata"]["HttpStatusCode"] == 200
@@ -91,7 +107,9 @@ def test_the_whole_result_of_lambda_invoke(lab: Lab) -> None:
 
 
 def test_a_functions_exception_is_caught_by_its_name_with_its_document_as_cause(lab: Lab) -> None:
-    name = lab.function("class LowConfidenceError(Exception): pass\ndef handler(event, context): raise LowConfidenceError('THRESHOLD_CONFIDENCE_NOT_MET')")
+    name = lab.function(
+        "class LowConfidenceError(Exception): pass\ndef handler(event, context): raise LowConfidenceError('THRESHOLD_CONFIDENCE_NOT_MET')"
+    )
     catch = [{"ErrorEquals": ["LowConfidenceError"], "ResultPath": "$.low", "Next": "Read"}]
     read = {"Type": "Pass", "Parameters": {"photo.$": "$.photo", "why.$": "States.StringToJson($.low.Cause)"}, "End": True}
     output = json.loads(run(lab, machine(lab, {"A": task(name, Catch=catch), "Read": read}), {"photo": "p"})["output"])
@@ -117,7 +135,9 @@ def test_an_uncaught_failure_of_a_function_fails_the_execution(lab: Lab, code: s
 def test_a_function_that_is_not_there(lab: Lab) -> None:
     description = run(lab, machine(lab, {"A": task("none")}))
     assert description["error"] == "Lambda.ResourceNotFoundException"
-    assert description["cause"].startswith("Function not found: arn:aws:lambda:us-east-1:123456789012:function:none (Service: Lambda, Status Code: 404")
+    assert description["cause"].startswith(
+        "Function not found: arn:aws:lambda:us-east-1:123456789012:function:none (Service: Lambda, Status Code: 404"
+    )
 
 
 def test_a_functions_arn_as_the_resource(lab: Lab) -> None:
@@ -147,7 +167,9 @@ def test_many_executions_at_once(lab: Lab) -> None:
     sfn = lab.client("stepfunctions")
     started = [sfn.start_execution(stateMachineArn=arn, input=str(number))["executionArn"] for number in range(150)]
     before = threading.active_count()
-    lab.poll(lambda: all(sfn.describe_execution(executionArn=execution)["status"] == "SUCCEEDED" for execution in (started[0], started[-1])))
+    lab.poll(
+        lambda: all(sfn.describe_execution(executionArn=execution)["status"] == "SUCCEEDED" for execution in (started[0], started[-1]))
+    )
     assert [sfn.describe_execution(executionArn=execution)["output"] for execution in started] == [str(number) for number in range(150)]
     assert before < 150 + 60
 
@@ -157,7 +179,13 @@ def test_many_executions_at_once(lab: Lab) -> None:
 
 def test_a_message_to_a_queue(lab: Lab) -> None:
     url, _ = lab.queue()
-    state = {"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "Parameters": {"QueueUrl": url, "MessageBody.$": "$"}, "ResultPath": "$.sent", "End": True}
+    state = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage",
+        "Parameters": {"QueueUrl": url, "MessageBody.$": "$"},
+        "ResultPath": "$.sent",
+        "End": True,
+    }
     output = json.loads(run(lab, machine(lab, {"A": state}), {"photo": "p"})["output"])
     message = lab.receive(url)
     assert json.loads(message["Body"]) == {"photo": "p"}
@@ -168,8 +196,19 @@ def test_a_message_to_a_queue(lab: Lab) -> None:
 
 def test_a_message_with_a_delay_goes_over_the_api(lab: Lab) -> None:
     url, _ = lab.queue()
-    parameters = {"QueueUrl": url, "MessageBody": {"a": 1}, "DelaySeconds": 0, "MessageAttributes": {"k": {"DataType": "String", "StringValue": "v"}}}
-    assert run(lab, machine(lab, {"A": {"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "Parameters": parameters, "End": True}}))["status"] == "SUCCEEDED"
+    parameters = {
+        "QueueUrl": url,
+        "MessageBody": {"a": 1},
+        "DelaySeconds": 0,
+        "MessageAttributes": {"k": {"DataType": "String", "StringValue": "v"}},
+    }
+    assert (
+        run(
+            lab,
+            machine(lab, {"A": {"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "Parameters": parameters, "End": True}}),
+        )["status"]
+        == "SUCCEEDED"
+    )
     message = lab.receive(url)
     assert json.loads(message["Body"]) == {"a": 1}
     assert message["MessageAttributes"]["k"]["StringValue"] == "v"
@@ -196,7 +235,9 @@ def test_a_topic_and_a_bus(lab: Lab) -> None:
 
 def test_a_failed_entry_fails_the_task(lab: Lab) -> None:
     parameters = {"Entries": [{"Source": "aws.mine", "DetailType": "t", "Detail": {}}]}
-    description = run(lab, machine(lab, {"E": {"Type": "Task", "Resource": "arn:aws:states:::events:putEvents", "Parameters": parameters, "End": True}}))
+    description = run(
+        lab, machine(lab, {"E": {"Type": "Task", "Resource": "arn:aws:states:::events:putEvents", "Parameters": parameters, "End": True}})
+    )
     assert description["error"] == "EventBridge.FailedEntry"
 
 
@@ -224,7 +265,21 @@ def test_another_state_machine_with_and_without_waiting(lab: Lab) -> None:
     parameters = {"StateMachineArn": child, "Input": {"n.$": "$.n"}}
 
     def start(kind: str, **changes: Any) -> dict[str, Any]:
-        return run(lab, machine(lab, {"A": {"Type": "Task", "Resource": f"arn:aws:states:::states:startExecution{kind}", "Parameters": {**parameters, **changes}, "End": True}}), {"n": 4})
+        return run(
+            lab,
+            machine(
+                lab,
+                {
+                    "A": {
+                        "Type": "Task",
+                        "Resource": f"arn:aws:states:::states:startExecution{kind}",
+                        "Parameters": {**parameters, **changes},
+                        "End": True,
+                    }
+                },
+            ),
+            {"n": 4},
+        )
 
     assert json.loads(start("")["output"])["ExecutionArn"].startswith("arn:aws:states:us-east-1:123456789012:execution:")
     assert json.loads(json.loads(start(".sync")["output"])["Output"]) == {"doubled": 8}
@@ -251,14 +306,20 @@ def test_a_state_machine_is_created_described_changed_and_deleted(lab: Lab) -> N
     revision = sfn.update_state_machine(stateMachineArn=arn, definition=changed)["revisionId"]
     assert sfn.describe_state_machine(stateMachineArn=arn)["revisionId"] == revision != described["revisionId"]
     second = run(lab, arn)["executionArn"]
-    ran = [json.loads(sfn.describe_state_machine_for_execution(executionArn=execution)["definition"])["StartAt"] for execution in (first, second)]
+    ran = [
+        json.loads(sfn.describe_state_machine_for_execution(executionArn=execution)["definition"])["StartAt"]
+        for execution in (first, second)
+    ]
     assert ran == ["A", "B"]
     assert sfn.list_tags_for_resource(resourceArn=arn)["tags"] == [{"key": "k", "value": "v"}]
     sfn.untag_resource(resourceArn=arn, tagKeys=["k"])
     assert sfn.list_tags_for_resource(resourceArn=arn)["tags"] == []
     assert "life" in [found["name"] for page in sfn.get_paginator("list_state_machines").paginate() for found in page["stateMachines"]]
     sfn.delete_state_machine(stateMachineArn=arn)
-    assert error_of(lambda: sfn.describe_state_machine(stateMachineArn=arn)) == ("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{arn}'")
+    assert error_of(lambda: sfn.describe_state_machine(stateMachineArn=arn)) == (
+        "StateMachineDoesNotExist",
+        f"State Machine Does Not Exist: '{arn}'",
+    )
     assert error_of(lambda: sfn.start_execution(stateMachineArn=arn))[0] == "StateMachineDoesNotExist"
     sfn.delete_state_machine(stateMachineArn=arn)
 
@@ -334,7 +395,9 @@ def test_a_functions_invocation_goes_on_when_its_execution_is_stopped(lab: Lab, 
 def test_executions_are_listed_the_newest_first_in_pages(lab: Lab) -> None:
     sfn, arn = lab.client("stepfunctions"), machine(lab, {"A": PASS})
     arns = [run(lab, arn)["executionArn"] for _ in range(3)]
-    pages = [page["executions"] for page in sfn.get_paginator("list_executions").paginate(stateMachineArn=arn, PaginationConfig={"PageSize": 2})]
+    pages = [
+        page["executions"] for page in sfn.get_paginator("list_executions").paginate(stateMachineArn=arn, PaginationConfig={"PageSize": 2})
+    ]
     assert [[found["executionArn"] for found in page] for page in pages] == [[arns[2], arns[1]], [arns[0]]]
     reverse = sfn.get_execution_history(executionArn=arns[0], reverseOrder=True, maxResults=1)["events"]
     assert reverse[0]["type"] == "ExecutionSucceeded"
@@ -343,10 +406,15 @@ def test_executions_are_listed_the_newest_first_in_pages(lab: Lab) -> None:
 def test_versions_and_aliases(lab: Lab) -> None:
     sfn = lab.client("stepfunctions")
     arn = machine(lab, {"A": {"Type": "Pass", "Result": 1, "End": True}}, publish=True, versionDescription="first")
-    sfn.update_state_machine(stateMachineArn=arn, definition=json.dumps({"StartAt": "A", "States": {"A": {"Type": "Pass", "Result": 2, "End": True}}}))
+    sfn.update_state_machine(
+        stateMachineArn=arn, definition=json.dumps({"StartAt": "A", "States": {"A": {"Type": "Pass", "Result": 2, "End": True}}})
+    )
     assert sfn.publish_state_machine_version(stateMachineArn=arn)["stateMachineVersionArn"] == f"{arn}:2"
     assert sfn.publish_state_machine_version(stateMachineArn=arn)["stateMachineVersionArn"] == f"{arn}:2"
-    assert [found["stateMachineVersionArn"] for found in sfn.list_state_machine_versions(stateMachineArn=arn)["stateMachineVersions"]] == [f"{arn}:2", f"{arn}:1"]
+    assert [found["stateMachineVersionArn"] for found in sfn.list_state_machine_versions(stateMachineArn=arn)["stateMachineVersions"]] == [
+        f"{arn}:2",
+        f"{arn}:1",
+    ]
     routes = [{"stateMachineVersionArn": f"{arn}:1", "weight": 100}]
     alias = sfn.create_state_machine_alias(name="live", routingConfiguration=routes)["stateMachineAliasArn"]
     description = run(lab, alias)
@@ -356,7 +424,10 @@ def test_versions_and_aliases(lab: Lab) -> None:
     assert error_of(lambda: sfn.delete_state_machine_version(stateMachineVersionArn=f"{arn}:1"))[0] == "ConflictException"
     sfn.update_state_machine_alias(stateMachineAliasArn=alias, routingConfiguration=[{"stateMachineVersionArn": f"{arn}:2", "weight": 100}])
     assert run(lab, alias)["output"] == "2"
-    assert error_of(lambda: sfn.create_state_machine_alias(name="x", routingConfiguration=[{**routes[0], "weight": 50}]))[0] == "ValidationException"
+    assert (
+        error_of(lambda: sfn.create_state_machine_alias(name="x", routingConfiguration=[{**routes[0], "weight": 50}]))[0]
+        == "ValidationException"
+    )
     sfn.delete_state_machine_alias(stateMachineAliasArn=alias)
     sfn.delete_state_machine_version(stateMachineVersionArn=f"{arn}:1")
     assert error_of(lambda: sfn.start_execution(stateMachineArn=f"{arn}:1"))[0] == "StateMachineDoesNotExist"
@@ -364,7 +435,9 @@ def test_versions_and_aliases(lab: Lab) -> None:
 
 def test_express_workflows(lab: Lab) -> None:
     # The SDK puts "sync-" before the host of this operation, which an endpoint of one's own has no use for.
-    sfn = boto3.client("stepfunctions", endpoint_url=lab.region.endpoint_url, region_name="us-east-1", config=Config(inject_host_prefix=False))
+    sfn = boto3.client(
+        "stepfunctions", endpoint_url=lab.region.endpoint_url, region_name="us-east-1", config=Config(inject_host_prefix=False)
+    )
     arn = machine(lab, {"A": {"Type": "Pass", "Parameters": {"n.$": "States.MathAdd($.n, 1)"}, "End": True}}, type="EXPRESS")
     answer = sfn.start_sync_execution(stateMachineArn=arn, input='{"n": 1}')
     assert (answer["status"], answer["output"]) == ("SUCCEEDED", '{"n":2}')
@@ -458,7 +531,9 @@ def _alive(pid: int) -> bool:
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def test_after_kill_9_nothing_accepted_is_lost_and_nothing_is_left_running(start: Callable[[], Process], tmp_path: Path, poll: Callable[..., Any]) -> None:
+def test_after_kill_9_nothing_accepted_is_lost_and_nothing_is_left_running(
+    start: Callable[[], Process], tmp_path: Path, poll: Callable[..., Any]
+) -> None:
     first = start()
     lab = Lab(first)
     waiting = f"import os, pathlib, time\nhere = pathlib.Path({str(tmp_path)!r})\ndef handler(event, context):\n    (here / ('began' + event['n'])).write_text(str(os.getpid()))\n    while not (here / 'go').exists(): time.sleep(0.01)\n    (here / ('ended' + event['n'])).touch()"
@@ -471,7 +546,9 @@ def test_after_kill_9_nothing_accepted_is_lost_and_nothing_is_left_running(start
     stuck = sfn.start_execution(stateMachineArn=machine(lab, {"A": task(name)}), input='{"n": "1"}')["executionArn"]
     lab.invoke(name, {"n": "2"}, InvocationType="Event")
     events.put_rule(Name="r", EventPattern='{"source": ["app"]}')
-    events.put_targets(Rule="r", Targets=[{"Id": "f", "Arn": f"arn:aws:lambda:us-east-1:123456789012:function:{name}", "InputPath": "$.detail"}])
+    events.put_targets(
+        Rule="r", Targets=[{"Id": "f", "Arn": f"arn:aws:lambda:us-east-1:123456789012:function:{name}", "InputPath": "$.detail"}]
+    )
     events.put_events(Entries=[{"Source": "app", "DetailType": "t", "Detail": '{"n": "3"}'}])
     poll(lambda: all((tmp_path / f"began{number}").exists() and (tmp_path / f"began{number}").read_text() for number in (1, 2, 3)))
     pids = [int((tmp_path / f"began{number}").read_text()) for number in (1, 2, 3)]

@@ -17,11 +17,11 @@ from typing import Any
 
 import boto3
 from botocore.response import StreamingBody
-from helpers_aws import AwsError, LambdaContext, fake_client
 from moto import mock_aws
 from moto.awslambda.models import LambdaBackend
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
+from helpers_aws import AwsError, LambdaContext, fake_client
 from lambdas.common import clients
 
 ROOT = Path(__file__).parent.parent.parent

@@ -31,7 +31,9 @@ def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
 
 def test_help_imports_nothing_slow(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['scones', '--help']\nfrom scones.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
-    code += "print([name for name in ('boto3', 'sagemaker', 'moto', 'rich', 'pydantic', 'mlflow', 'torch', 'numpy') if name in sys.modules])"
+    code += (
+        "print([name for name in ('boto3', 'sagemaker', 'moto', 'rich', 'pydantic', 'mlflow', 'torch', 'numpy') if name in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_steps import DIGEST, LABELS, pack, picture, read_json, trained_artifact, write_split
 from PIL import Image
 
 import evaluate
 import pictures
 from artifact import extract_artifact
 from failures import StepError
+from helpers_steps import DIGEST, LABELS, pack, picture, read_json, trained_artifact, write_split
 from quality import Scored, wilson_interval
 from scoring import Answer
 from shards import read_dataset_info, read_shards, write_shards

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_steps import LABELS, picture, read_json, trained_artifact
 from PIL import Image
 
 import inference
+from helpers_steps import LABELS, picture, read_json, trained_artifact
 
 
 @pytest.fixture(scope="module")

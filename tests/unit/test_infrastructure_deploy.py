@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from botocore.response import StreamingBody
-from helpers_aws import ACCOUNT, REGION, AwsError, fake_client
 
+from helpers_aws import ACCOUNT, REGION, AwsError, fake_client
 from infrastructure.deploy import PlatformParameters, ServingMode, deploy_platform, refresh_inference
 from infrastructure.packaging import build_assets
 from lambdas.deploy_inference_workflow import stacks

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_aws import ACCOUNT, REGION, AwsError, LambdaContext, fake_client
 
+from helpers_aws import ACCOUNT, REGION, AwsError, LambdaContext, fake_client
 from lambdas.deploy_inference_workflow import handler, stacks
 from lambdas.deploy_inference_workflow.errors import (
     DeploymentFailedError,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers_aws import LambdaContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers_aws import LambdaContext
 from lambdas.common.errors import InvalidInputError, LowConfidenceError, WorkflowError
 from lambdas.filter_low_confidence_inferences.handler import lambda_handler
 

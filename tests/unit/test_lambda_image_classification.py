@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.response import StreamingBody
-from helpers_aws import AwsError, LambdaContext, fake_client
 
+from helpers_aws import AwsError, LambdaContext, fake_client
 from lambdas.common import clients
 from lambdas.common.errors import (
     EndpointAccessDeniedError,

@@ -11,11 +11,11 @@ from urllib.parse import quote_plus
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 from botocore.response import StreamingBody
-from helpers_aws import AwsError, fake_client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from helpers_aws import AwsError, fake_client
 from lambdas.common.envelope import parse_probabilities, parse_threshold
 from lambdas.common.errors import (
     EmptyImageError,

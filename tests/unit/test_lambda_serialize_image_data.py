@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from botocore.response import StreamingBody
-from helpers_aws import AwsError, LambdaContext, fake_client
 
+from helpers_aws import AwsError, LambdaContext, fake_client
 from lambdas.common import clients
 from lambdas.common.errors import EmptyImageError, ImageNotFoundError, ImageTooLargeError, InvalidInputError, UnsupportedImageError
 from lambdas.serialize_image_data.handler import INLINE_IMAGE_BYTES, lambda_handler, logger

@@ -35,10 +35,10 @@ def templates(draw: st.DrawFn, failures: bool = False) -> Json:
         linked = draw(st.lists(st.sampled_from(earlier), max_size=2, unique=True)) if earlier else []
         if linked:
             properties["Links"] = [{"Ref": other} for other in linked]
-        if earlier and draw(st.booleans()):
+        if draw(st.booleans()) and earlier:
             properties["Content"] = {"Fn::Sub": "${" + earlier[-1] + ".Arn} and ${" + earlier[-1] + ".Size}"}
         resources[name] = box(**properties)
-        if earlier and draw(st.booleans()):
+        if draw(st.booleans()) and earlier:
             resources[name]["DependsOn"] = earlier[-1]
         if name in conditional:
             resources[name]["Condition"] = "Wanted"

@@ -259,7 +259,7 @@ def test_what_depends_on_something_unknown_is_unknown_and_says_of_what(node: Jso
 
 
 def values(declaration: Json, raw: str | None = None, previous: dict[str, ParameterValue] | None = None, use_previous: bool = False) -> Any:
-    given_ = [{"ParameterKey": "P", "ParameterValue": raw}] if raw is not None else []
+    given_: list[Json] = [{"ParameterKey": "P", "ParameterValue": raw}] if raw is not None else []
     given_ = [{"ParameterKey": "P", "UsePreviousValue": True}] if use_previous else given_
     return resolve(declared({"P": declaration}), given_, previous, {"/a": "one,two"}.get)["P"]
 

@@ -48,7 +48,12 @@ def test_input_is_sent_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("$.detail.state", "RUNNING"), ("$.detail.nested", {"list": [1, 2]}), ("$.detail-type", EVENT["detail-type"]), ("$.detail.nothing", None)],
+    [
+        ("$.detail.state", "RUNNING"),
+        ("$.detail.nested", {"list": [1, 2]}),
+        ("$.detail-type", EVENT["detail-type"]),
+        ("$.detail.nothing", None),
+    ],
 )
 def test_input_path_sends_a_part(path: str, expected: Any) -> None:
     assert json.loads(sent(InputPath=path)) == expected
@@ -62,7 +67,10 @@ def test_a_template_takes_texts_with_and_without_quotes() -> None:
 
 
 def test_a_template_takes_objects_and_arrays_as_json() -> None:
-    assert transformed('{"whole": <n>, "items": <l>}', n="$.detail.nested", l="$.resources") == {"whole": {"list": [1, 2]}, "items": EVENT["resources"]}
+    assert transformed('{"whole": <n>, "items": <l>}', n="$.detail.nested", l="$.resources") == {
+        "whole": {"list": [1, 2]},
+        "items": EVENT["resources"],
+    }
 
 
 def test_what_the_event_has_not_is_null_or_nothing() -> None:
@@ -74,7 +82,9 @@ def test_a_value_with_quotes_stays_one_text() -> None:
 
 
 def test_predefined_variables() -> None:
-    found = transformed('{"rule": <aws.events.rule-name>, "arn": <aws.events.rule-arn>, "at": <aws.events.event.ingestion-time>, "event": <aws.events.event.json>}')
+    found = transformed(
+        '{"rule": <aws.events.rule-name>, "arn": <aws.events.rule-arn>, "at": <aws.events.event.ingestion-time>, "event": <aws.events.event.json>}'
+    )
     assert found == {"rule": CONTEXT.rule_name, "arn": CONTEXT.rule_arn, "at": CONTEXT.ingestion_time, "event": EVENT}
     assert "detail" not in transformed("<aws.events.event>")
 
@@ -98,12 +108,16 @@ def test_a_wrong_input_is_refused_when_the_target_is_put(target: dict[str, Any],
 
 
 def test_a_template_that_gives_no_json_for_an_event_is_said() -> None:
-    target = {"Id": "t", "InputTransformer": {"InputPathsMap": {"x": "$.detail.nested"}, "InputTemplate": '{<x>: 1}'}}
+    target = {"Id": "t", "InputTransformer": {"InputPathsMap": {"x": "$.detail.nested"}, "InputTemplate": "{<x>: 1}"}}
     with pytest.raises(InvalidInput):
         target_input(target, EVENT, CONTEXT)
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=5), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4)))
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4)
+    )
+)
 def test_any_value_inside_a_quoted_text_leaves_the_template_json(detail: dict[str, Any]) -> None:
     target = {"Id": "t", "InputTransformer": {"InputPathsMap": {"d": "$.detail"}, "InputTemplate": '{"text": "<d>", "value": <d>}'}}
     found = json.loads(target_input(target, {"detail": detail}, CONTEXT))
@@ -148,7 +162,11 @@ def test_what_is_no_schedule_is_refused(expression: str) -> None:
         parse_schedule(expression)
 
 
-@given(st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2030, 1, 1), timezones=st.just(UTC)), st.integers(0, 59), st.integers(0, 23))
+@given(
+    st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2030, 1, 1), timezones=st.just(UTC)),
+    st.integers(0, 59),
+    st.integers(0, 23),
+)
 def test_a_daily_schedule_fires_within_a_day_at_its_time(moment: datetime, minute: int, hour: int) -> None:
     due = parse_schedule(f"cron({minute} {hour} * * ? *)").next_after(moment)
     assert due is not None

@@ -20,7 +20,12 @@ MODEL_PACKAGE_EVENT = {
     "time": "2021-02-24T17:00:14Z",
     "region": "us-east-1",
     "resources": ["arn:aws:sagemaker:us-east-1:123456789012:model-package/versions/2"],
-    "detail": {"ModelPackageGroupName": "vehicles", "ModelPackageVersion": 2, "ModelApprovalStatus": "Approved", "ModelPackageDescription": None},
+    "detail": {
+        "ModelPackageGroupName": "vehicles",
+        "ModelPackageVersion": 2,
+        "ModelApprovalStatus": "Approved",
+        "ModelPackageDescription": None,
+    },
 }
 
 
@@ -168,7 +173,9 @@ def test_what_is_no_pattern_is_refused_with_rulers_reason(pattern: str, reason: 
 SCALARS = st.one_of(st.sampled_from(["a", "b", "", "A"]), st.integers(-2, 2), st.booleans(), st.none(), st.sampled_from([0.5, 1.0]))
 NAMES = st.sampled_from(["x", "y", "z"])
 EVENTS = st.recursive(
-    st.dictionaries(NAMES, SCALARS | st.lists(SCALARS, max_size=3), max_size=3), lambda inner: st.dictionaries(NAMES, inner | SCALARS, max_size=3), max_leaves=6
+    st.dictionaries(NAMES, SCALARS | st.lists(SCALARS, max_size=3), max_size=3),
+    lambda inner: st.dictionaries(NAMES, inner | SCALARS, max_size=3),
+    max_leaves=6,
 )
 PATTERNS = st.recursive(
     st.dictionaries(NAMES, st.lists(SCALARS, min_size=1, max_size=3), min_size=1, max_size=3),

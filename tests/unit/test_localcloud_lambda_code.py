@@ -82,7 +82,11 @@ def test_names_that_leave_the_folder_do_not(store: CodeStore, tmp_path: Path) ->
     ("source", "code", "message"),
     [
         ({}, "InvalidParameterValueException", "Please provide a source for function code."),
-        ({"ZipFile": b"no zip"}, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again."),
+        (
+            {"ZipFile": b"no zip"},
+            "InvalidParameterValueException",
+            "Could not unzip uploaded file. Please check your file, then try to upload again.",
+        ),
         ({"ZipFile": zip_of({})}, "InvalidParameterValueException", "Uploaded file must be a non-empty zip"),
         ({"ImageUri": "x"}, "InvalidParameterValueException", "not supported by localcloud"),
     ],
@@ -111,7 +115,15 @@ def test_only_code_that_is_referred_to_is_kept(store: CodeStore) -> None:
 
 def test_the_runtime_has_what_awss_has_and_nothing_else(store: CodeStore) -> None:
     store.prepare_runtime()
-    assert {path.name for path in store.runtime_dir.iterdir()} == {"boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3"}
+    assert {path.name for path in store.runtime_dir.iterdir()} == {
+        "boto3",
+        "botocore",
+        "s3transfer",
+        "jmespath",
+        "dateutil",
+        "six.py",
+        "urllib3",
+    }
     assert all(path.exists() for path in store.runtime_dir.iterdir())
 
 
@@ -199,7 +211,9 @@ def test_what_a_resource_policy_allows(policy: dict[str, Any] | None, expected: 
 
 
 def version(log_format: str) -> FunctionVersion:
-    return FunctionVersion("f", "$LATEST", RESOURCE, {"MemorySize": 128, "LoggingConfig": {"LogFormat": log_format, "LogGroup": "/aws/lambda/f"}}, "d")
+    return FunctionVersion(
+        "f", "$LATEST", RESOURCE, {"MemorySize": 128, "LoggingConfig": {"LogFormat": log_format, "LogGroup": "/aws/lambda/f"}}, "d"
+    )
 
 
 def written(log_format: str) -> list[str]:

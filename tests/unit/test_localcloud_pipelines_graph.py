@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from helpers_localcloud_pipelines import Json, compare, condition, definition, fail, get, join
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers_localcloud_pipelines import Json, compare, condition, definition, fail, get, join
 from localcloud.sagemaker.pipelines.definition import Definition, StepType, parse_definition
 from localcloud.sagemaker.pipelines.graph import Outcome, Schedule, dependencies
 from localcloud.sagemaker.pipelines.validation import validate

@@ -17,7 +17,9 @@ def test_a_manifest_names_a_prefix_and_keys() -> None:
     assert read_manifest("s3://b/m", b'[{"prefix": "s3://b/x/"}, "a.png", "b/c.png"]') == ("s3://b/x/", ["a.png", "b/c.png"])
 
 
-@pytest.mark.parametrize("content", [[], {}, ["a"], [{"prefix": "no-uri"}], [{"prefix": "s3://b/"}, 1], [{"other": "s3://b/"}], "text", None])
+@pytest.mark.parametrize(
+    "content", [[], {}, ["a"], [{"prefix": "no-uri"}], [{"prefix": "s3://b/"}, 1], [{"other": "s3://b/"}], "text", None]
+)
 def test_other_json_is_refused(content: Any) -> None:
     with pytest.raises(ObjectNotFound, match="is not a manifest"):
         read_manifest("s3://b/m", json.dumps(content).encode())

@@ -32,7 +32,12 @@ def names(params: dict[str, Any], count: int = 6) -> list[str]:
     return [document["Name"] for document in found]
 
 
-@given(count=st.integers(0, 40), size=st.integers(1, 15), order=st.sampled_from(["Ascending", "Descending"]), by=st.sampled_from(["Name", "CreationTime", "Status"]))
+@given(
+    count=st.integers(0, 40),
+    size=st.integers(1, 15),
+    order=st.sampled_from(["Ascending", "Descending"]),
+    by=st.sampled_from(["Name", "CreationTime", "Status"]),
+)
 def test_pages_give_everything_once_in_order(count: int, size: int, order: str, by: str) -> None:
     params: dict[str, Any] = {"MaxResults": size, "SortOrder": order, "SortBy": by}
     seen: list[str] = []

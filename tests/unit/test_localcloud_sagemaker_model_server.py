@@ -51,7 +51,9 @@ def test_the_handlers_are_called_in_turn(load: Callable[[str], Model]) -> None:
 
 
 def test_transform_fn_does_all_of_it(load: Callable[[str], Model]) -> None:
-    answer = ask(load(LOAD + "def transform_fn(model, body, content_type, accept): return body + b'!', accept\n"), content_type="a/b", accept="c/d")
+    answer = ask(
+        load(LOAD + "def transform_fn(model, body, content_type, accept): return body + b'!', accept\n"), content_type="a/b", accept="c/d"
+    )
     assert (answer.body, answer.content_type) == (b"body!", "c/d")
 
 
@@ -82,7 +84,9 @@ def test_a_context_is_given_to_handlers_that_take_one(load: Callable[[str], Mode
         ("Refused('415', 'not a status')", 500, "('415', 'not a status')"),
     ],
 )
-def test_an_exception_becomes_a_status_with_message_and_traceback(load: Callable[[str], Model], raised: str, status: int, first_line: str) -> None:
+def test_an_exception_becomes_a_status_with_message_and_traceback(
+    load: Callable[[str], Model], raised: str, status: int, first_line: str
+) -> None:
     model = load(
         LOAD
         + "class Refused(Exception):\n    def __init__(self, code, message):\n        self.status_code, self.message = code, message\n"

@@ -69,7 +69,10 @@ def test_remapping_twice_is_remapping_once(text: str) -> None:
 
 
 def test_values_are_remapped_however_deep(sandbox: Sandbox) -> None:
-    assert sandbox.remap_values({"a": ["/opt/ml/x", 1, None], "b": {"c": "/opt/ml"}}) == {"a": [f"{sandbox.ml}/x", 1, None], "b": {"c": str(sandbox.ml)}}
+    assert sandbox.remap_values({"a": ["/opt/ml/x", 1, None], "b": {"c": "/opt/ml"}}) == {
+        "a": [f"{sandbox.ml}/x", 1, None],
+        "b": {"c": str(sandbox.ml)},
+    }
 
 
 def test_scripts_are_remapped_in_place_and_binaries_left_alone(sandbox: Sandbox) -> None:

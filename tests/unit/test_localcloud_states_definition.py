@@ -101,7 +101,12 @@ def test_what_is_not_played_is_refused_at_create(state: dict[str, Any]) -> None:
 
 
 def test_a_task_of_an_sdk_is_checked_against_the_services_api() -> None:
-    state = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:getObject", "Parameters": {"Bucket": "b", "Key.$": "$.k"}, "End": True}
+    state = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::aws-sdk:s3:getObject",
+        "Parameters": {"Bucket": "b", "Key.$": "$.k"},
+        "End": True,
+    }
     compile_definition(machine(A=state))
     assert 'The field "Key" is required but was missing' in refusal(machine(A=state | {"Parameters": {"Bucket": "b"}}))
     assert 'The field "Kee" is not supported' in refusal(machine(A=state | {"Parameters": {"Bucket": "b", "Key": "k", "Kee": 1}}))
@@ -112,7 +117,12 @@ def test_every_mistake_is_told_at_once() -> None:
     text = machine(A={"Type": "Pass", "Next": "X", "Foo": 1}, B={"Type": "Wait", "Seconds": -1, "End": True})
     with pytest.raises(InvalidDefinition) as caught:
         compile_definition(text)
-    assert {diagnostic.location for diagnostic in caught.value.diagnostics} == {"/States/A/Next", "/States/A/Foo", "/States/B", "/States/B/Seconds"}
+    assert {diagnostic.location for diagnostic in caught.value.diagnostics} == {
+        "/States/A/Next",
+        "/States/A/Foo",
+        "/States/B",
+        "/States/B/Seconds",
+    }
 
 
 def test_state_names_are_unique_also_in_branches() -> None:

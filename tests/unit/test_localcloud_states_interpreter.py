@@ -17,7 +17,10 @@ from localcloud.stepfunctions.interpreter import Interpreter
 from localcloud.stepfunctions.tasks import TaskRunner
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:"
-CONTEXT = {"Execution": {"Id": "e", "Input": {}, "Name": "n", "RoleArn": "r", "StartTime": "2026-01-01T00:00:00.000Z"}, "StateMachine": {"Id": "m", "Name": "m"}}
+CONTEXT = {
+    "Execution": {"Id": "e", "Input": {}, "Name": "n", "RoleArn": "r", "StartTime": "2026-01-01T00:00:00.000Z"},
+    "StateMachine": {"Id": "m", "Name": "m"},
+}
 
 
 class FakeRunner(TaskRunner):
@@ -73,7 +76,11 @@ def types(history: History) -> list[str]:
 
 def test_the_order_of_the_five_fields() -> None:
     state = task(
-        InputPath="$.in", Parameters={"n.$": "$.n", "name.$": "$$.State.Name"}, ResultSelector={"double.$": "$.v"}, ResultPath="$.out", OutputPath="$.out"
+        InputPath="$.in",
+        Parameters={"n.$": "$.n", "name.$": "$$.State.Name"},
+        ResultSelector={"double.$": "$.v"},
+        ResultPath="$.out",
+        OutputPath="$.out",
     )
     output, _, runner = execute(chain(A=state), {"in": {"n": 2}, "keep": 1}, f=lambda parameters: {"v": parameters["n"] * 2, "noise": 1})
     assert runner.calls == [("f", {"n": 2, "name": "A"})]
@@ -109,7 +116,9 @@ def test_input_is_not_changed_by_what_states_do() -> None:
 def test_a_missing_path_fails_the_execution_with_the_states_name() -> None:
     error, _, _ = execute(chain(A={"Type": "Pass", "Parameters": {"x.$": "$.no"}, "End": True}), {})
     assert error.error == "States.Runtime"
-    assert error.cause.startswith("An error occurred while executing the state 'A' (entered at the event id #2). The JSONPath '$.no' specified for the field 'x.$'")
+    assert error.cause.startswith(
+        "An error occurred while executing the state 'A' (entered at the event id #2). The JSONPath '$.no' specified for the field 'x.$'"
+    )
 
 
 # Choice, Wait, Fail
@@ -120,7 +129,10 @@ def test_choice(value: Any, expected: str) -> None:
     definition = chain(
         C={
             "Type": "Choice",
-            "Choices": [{"Variable": "$.n", "NumericLessThan": 3, "Next": "Low"}, {"Variable": "$.n", "NumericGreaterThan": 7, "Next": "High"}],
+            "Choices": [
+                {"Variable": "$.n", "NumericLessThan": 3, "Next": "Low"},
+                {"Variable": "$.n", "NumericGreaterThan": 7, "Next": "High"},
+            ],
             "Default": "Other",
         },
         Low={"Type": "Pass", "Result": "low", "End": True},
@@ -131,7 +143,9 @@ def test_choice(value: Any, expected: str) -> None:
 
 
 def test_no_choice_matched() -> None:
-    definition = chain(C={"Type": "Choice", "Choices": [{"Variable": "$.n", "NumericEquals": 1, "Next": "P"}]}, P={"Type": "Pass", "End": True})
+    definition = chain(
+        C={"Type": "Choice", "Choices": [{"Variable": "$.n", "NumericEquals": 1, "Next": "P"}]}, P={"Type": "Pass", "End": True}
+    )
     assert execute(definition, {"n": 2})[0].error == "States.NoChoiceMatched"
 
 
@@ -229,7 +243,9 @@ def test_catch_without_result_path_replaces_the_input_and_output_path_is_not_app
 
 
 def test_a_runtime_error_is_never_caught() -> None:
-    definition = chain(A=task(Parameters={"x.$": "$.no"}, Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), B={"Type": "Pass", "End": True})
+    definition = chain(
+        A=task(Parameters={"x.$": "$.no"}, Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), B={"Type": "Pass", "End": True}
+    )
     assert execute(definition, {}, f=lambda _: 1)[0].error == "States.Runtime"
 
 
@@ -290,7 +306,10 @@ def test_a_branch_that_fails_ends_the_others_and_fails_the_state_with_its_error(
         finally:
             ended.append(True)
 
-    branches = [{"StartAt": "B1", "States": {"B1": task("slow")}}, {"StartAt": "B2", "States": {"B2": {"Type": "Fail", "Error": "E", "Cause": "C"}}}]
+    branches = [
+        {"StartAt": "B1", "States": {"B1": task("slow")}},
+        {"StartAt": "B2", "States": {"B2": {"Type": "Fail", "Error": "E", "Cause": "C"}}},
+    ]
     state = {"Type": "Parallel", "Branches": branches, "Catch": [{"ErrorEquals": ["E"], "Next": "B"}], "End": True}
     output, _, _ = execute(chain(A=state, B={"Type": "Pass", "End": True}), {}, slow=slow)
     assert output == {"Error": "E", "Cause": "C"}
@@ -298,11 +317,18 @@ def test_a_branch_that_fails_ends_the_others_and_fails_the_state_with_its_error(
 
 
 def mapping(**members: Any) -> dict[str, Any]:
-    return {"Type": "Map", "ItemProcessor": {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": "I", "States": {"I": task()}}, "End": True, **members}
+    return {
+        "Type": "Map",
+        "ItemProcessor": {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": "I", "States": {"I": task()}},
+        "End": True,
+        **members,
+    }
 
 
 def test_map_over_items_with_a_selector() -> None:
-    state = mapping(ItemsPath="$.items", ItemSelector={"v.$": "$$.Map.Item.Value", "i.$": "$$.Map.Item.Index", "k.$": "$.k"}, ResultPath="$.out")
+    state = mapping(
+        ItemsPath="$.items", ItemSelector={"v.$": "$$.Map.Item.Value", "i.$": "$$.Map.Item.Index", "k.$": "$.k"}, ResultPath="$.out"
+    )
     output, history, _ = execute(chain(A=state), {"items": [5, 6], "k": "x"}, f=lambda value: [value["v"], value["i"], value["k"]])
     assert output["out"] == [[5, 0, "x"], [6, 1, "x"]]
     assert types(history).count("MapIterationSucceeded") == 2
@@ -339,7 +365,13 @@ def test_a_map_over_no_array_is_said() -> None:
 
 
 def test_variables_are_seen_by_later_states_and_branches_but_branches_keep_theirs() -> None:
-    branch = {"StartAt": "I", "States": {"I": {"Type": "Pass", "Assign": {"v": "inner"}, "Next": "J"}, "J": {"Type": "Pass", "Parameters": {"v.$": "$v"}, "End": True}}}
+    branch = {
+        "StartAt": "I",
+        "States": {
+            "I": {"Type": "Pass", "Assign": {"v": "inner"}, "Next": "J"},
+            "J": {"Type": "Pass", "Parameters": {"v.$": "$v"}, "End": True},
+        },
+    }
     definition = chain(
         A=task(Assign={"v.$": "$.result", "fixed": 1}, ResultSelector={"other": 1}, Next="P"),
         P={"Type": "Parallel", "Branches": [branch], "ResultPath": "$.p", "Next": "B"},
@@ -394,14 +426,24 @@ def test_a_jsonata_catch_sees_the_error() -> None:
     definition = {
         "QueryLanguage": "JSONata",
         **chain(
-            A=task(Catch=[{"ErrorEquals": ["States.ALL"], "Output": {"error": "{% $states.errorOutput.Error %}", "in": "{% $states.input %}"}, "Next": "B"}]),
+            A=task(
+                Catch=[
+                    {
+                        "ErrorEquals": ["States.ALL"],
+                        "Output": {"error": "{% $states.errorOutput.Error %}", "in": "{% $states.input %}"},
+                        "Next": "B",
+                    }
+                ]
+            ),
             B={"Type": "Pass", "End": True},
         ),
     }
     assert execute(definition, {"a": 1}, f=fail("E"))[0] == {"error": "E", "in": {"a": 1}}
 
 
-@pytest.mark.parametrize("expression", ["{% $states.input.nothing %}", "{% $error('x') %}", "{% 1 + 'a' %}", "{% function($x){$x} %}", "{% 1 / 0 %}"])
+@pytest.mark.parametrize(
+    "expression", ["{% $states.input.nothing %}", "{% $error('x') %}", "{% 1 + 'a' %}", "{% function($x){$x} %}", "{% 1 / 0 %}"]
+)
 def test_a_jsonata_expression_that_fails_is_a_query_evaluation_error(expression: str) -> None:
     definition = {"QueryLanguage": "JSONata", **chain(A={"Type": "Pass", "Output": expression, "End": True})}
     error, history, _ = execute(definition, {})
@@ -411,7 +453,10 @@ def test_a_jsonata_expression_that_fails_is_a_query_evaluation_error(expression:
 
 
 def test_a_jsonata_condition_must_be_a_boolean() -> None:
-    definition = {"QueryLanguage": "JSONata", **chain(C={"Type": "Choice", "Choices": [{"Condition": "{% 1 %}", "Next": "P"}]}, P={"Type": "Pass", "End": True})}
+    definition = {
+        "QueryLanguage": "JSONata",
+        **chain(C={"Type": "Choice", "Choices": [{"Condition": "{% 1 %}", "Next": "P"}]}, P={"Type": "Pass", "End": True}),
+    }
     assert execute(definition, {})[0].error == "States.QueryEvaluationError"
 
 
@@ -421,7 +466,13 @@ def test_a_jsonata_condition_must_be_a_boolean() -> None:
 def test_the_history_of_a_function_and_of_an_integration() -> None:
     definition = chain(
         A=task(Next="B"),
-        B={"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Parameters": {"FunctionName": "f", "Payload.$": "$"}, "TimeoutSeconds": 9, "End": True},
+        B={
+            "Type": "Task",
+            "Resource": "arn:aws:states:::lambda:invoke",
+            "Parameters": {"FunctionName": "f", "Payload.$": "$"},
+            "TimeoutSeconds": 9,
+            "End": True,
+        },
     )
     _, history, _ = execute(definition, {"a": 1}, f=lambda value: value, invoke=lambda value: {"Payload": value["Payload"]})
     events = history.rendered()
@@ -429,14 +480,20 @@ def test_the_history_of_a_function_and_of_an_integration() -> None:
         ("ExecutionStarted", 0), ("TaskStateEntered", 1), ("LambdaFunctionScheduled", 2), ("LambdaFunctionStarted", 3), ("LambdaFunctionSucceeded", 4),
         ("TaskStateExited", 5), ("TaskStateEntered", 6), ("TaskScheduled", 7), ("TaskStarted", 8), ("TaskSucceeded", 9), ("TaskStateExited", 10),
     ]  # fmt: skip
-    assert events[2]["lambdaFunctionScheduledEventDetails"] == {"resource": FUNCTION + "f", "input": '{"a":1}', "inputDetails": {"truncated": False}}
+    assert events[2]["lambdaFunctionScheduledEventDetails"] == {
+        "resource": FUNCTION + "f",
+        "input": '{"a":1}',
+        "inputDetails": {"truncated": False},
+    }
     assert events[7]["taskScheduledEventDetails"] == {
         "resourceType": "lambda", "resource": "invoke", "region": "us-east-1", "parameters": '{"FunctionName":"f","Payload":{"a":1}}', "timeoutInSeconds": 9,
     }  # fmt: skip
 
 
 def test_an_execution_that_never_ends_is_ended_by_the_limit_of_events() -> None:
-    definition = chain(A={"Type": "Choice", "Choices": [{"Variable": "$.x", "IsPresent": True, "Next": "S"}], "Default": "A"}, S={"Type": "Succeed"})
+    definition = chain(
+        A={"Type": "Choice", "Choices": [{"Variable": "$.x", "IsPresent": True, "Next": "S"}], "Default": "A"}, S={"Type": "Succeed"}
+    )
     error, history, _ = execute(definition, {})
     assert error.error == "States.Runtime"
     assert "25000" in error.cause

@@ -78,7 +78,9 @@ def test_a_path(path: str, expected: Any) -> None:
         assert compile_path(path).evaluate(STORE) == expected
 
 
-@pytest.mark.parametrize("path", ["", "book", "$.", "$.book[", "$.book[0", "$['a]", "$.book[?(@.a == )]", "$.a b", "$[x]", "$.book[?(@.x =~ /(/)]", "$.a.max()"])
+@pytest.mark.parametrize(
+    "path", ["", "book", "$.", "$.book[", "$.book[0", "$['a]", "$.book[?(@.a == )]", "$.a b", "$[x]", "$.book[?(@.x =~ /(/)]", "$.a.max()"]
+)
 def test_what_is_no_path_is_refused(path: str) -> None:
     with pytest.raises(PathSyntaxError):
         compile_path(path)
@@ -151,7 +153,11 @@ def test_a_result_path_must_name_one_place(path: str) -> None:
         ("States.Base64Encode($.x)", {"x": "Data to encode"}, "RGF0YSB0byBlbmNvZGU="),
         ("States.Base64Decode('RGVjb2RlZCBkYXRh')", {}, "Decoded data"),
         ("States.Hash($.x, 'SHA-1')", {"x": "input data"}, "aaff4a450a104cd177d28d18d74485e8cae074b7"),
-        ("States.JsonMerge($.a, $.b, false)", {"a": {"a": {"x": 1}, "b": 0}, "b": {"a": {"y": 2}, "c": 1}}, {"a": {"y": 2}, "b": 0, "c": 1}),
+        (
+            "States.JsonMerge($.a, $.b, false)",
+            {"a": {"a": {"x": 1}, "b": 0}, "b": {"a": {"y": 2}, "c": 1}},
+            {"a": {"y": 2}, "b": 0, "c": 1},
+        ),
         ("States.StringToJson($.s)", {"s": '{"foo": "bar"}'}, {"foo": "bar"}),
         ("States.JsonToString($.x)", {"x": {"foo": "bar", "n": 1}}, '{"foo":"bar","n":1}'),
         ("States.MathAdd($.v, -1)", {"v": 111}, 110),
@@ -181,7 +187,16 @@ def test_random_and_unique_values() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["States.Nothing($)", "States.Array($.a", "States.Array($.a,)", "States.ArrayLength()", "States.ArrayLength($, $)", "States.Format('a)", "States.Array(x)", "States.Array($.a) b"],
+    [
+        "States.Nothing($)",
+        "States.Array($.a",
+        "States.Array($.a,)",
+        "States.ArrayLength()",
+        "States.ArrayLength($, $)",
+        "States.Format('a)",
+        "States.Array(x)",
+        "States.Array($.a) b",
+    ],
 )
 def test_a_malformed_call_is_refused(call: str) -> None:
     with pytest.raises(TemplateSyntaxError):
@@ -334,7 +349,12 @@ def test_a_malformed_rule_is_refused(rule: dict[str, Any]) -> None:
 @given(st.integers(-5, 5) | st.floats(-5, 5), st.integers(-5, 5))
 def test_numeric_comparisons_are_pythons(value: float, bound: int) -> None:
     given_value = scope({"x": value})
-    for operator, expected in (("Equals", value == bound), ("LessThan", value < bound), ("GreaterThan", value > bound), ("LessThanEquals", value <= bound)):
+    for operator, expected in (
+        ("Equals", value == bound),
+        ("LessThan", value < bound),
+        ("GreaterThan", value > bound),
+        ("LessThanEquals", value <= bound),
+    ):
         assert compile_condition({"Variable": "$.x", f"Numeric{operator}": bound})(given_value) is expected
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_aws import AwsError, fake_client
 
+from helpers_aws import AwsError, fake_client
 from infrastructure import packaging
 from infrastructure.packaging import Assets, Function, PackagingError, build_assets, build_zip, upload_assets
 

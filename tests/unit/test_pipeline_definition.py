@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import preprocess
 import pytest
-from evaluate import parse_arguments
-from recipe import parse_training_arguments
 
+import preprocess
+from evaluate import parse_arguments
 from pipelines import definition as definition_module
 from pipelines.code_store import STEPS_DIR, CodeBundle
 from pipelines.definition import RenderedDefinition, load_definition, render_definition
@@ -24,6 +23,7 @@ from pipelines.definition_checks import definition_problems
 from pipelines.errors import DefinitionError
 from pipelines.platform import Platform
 from pipelines.settings import Settings, load_settings
+from recipe import parse_training_arguments
 
 PLATFORM = Platform(
     region="us-east-1",

@@ -7,15 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import preprocess
 import pytest
-from failures import StepError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recipe import Preset, Recipe
 
+import preprocess
+from failures import StepError
 from pipelines.errors import SettingsError
 from pipelines.settings import CONFIG_DIR, LoadedSettings, load_settings
+from recipe import Preset, Recipe
 
 STAGES = ("dev", "staging", "production")
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_steps import DIGEST, LABELS, TINY, paths_in, read_json, write_split, write_splits
 
 import fit
 import training
@@ -25,6 +24,7 @@ from classifier import Classifier, logistic_regression
 from failures import StepError
 from features import equal_batches
 from graph import write_graph
+from helpers_steps import DIGEST, LABELS, TINY, paths_in, read_json, write_split, write_splits
 from processes import Processes
 from shards import write_shards
 from tracking import Run
