@@ -236,7 +236,11 @@ class RegistrySettings(_Section):
 class StagingEndpointSettings(_Section):
     """The endpoint on which the newest candidate serves before anyone approves it."""
 
-    name: ResourceName = Field(description="Endpoint name; created by the first run, updated by later ones.")
+    # An execution's id and a suffix of SageMaker's follow in the name of the endpoint's configuration, which may have 63 characters.
+    name: ResourceName = Field(
+        max_length=36,
+        description="Endpoint name; created by the first run, updated by later ones. The platform's pipeline role may touch <project>-staging.",
+    )
     kind: Literal["serverless", "instance"] = Field(description="Serverless (billed per request) or an instance of its own.")
     serverless_memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = Field(description="Memory of a serverless endpoint, in MB.")
     serverless_max_concurrency: int = Field(ge=1, le=200, description="Concurrent requests a serverless endpoint takes.")

@@ -122,6 +122,7 @@ def test_an_unknown_variable_or_file_key_is_not_ignored(config_dir: Path) -> Non
         ("training.recipe.learning_rate=fast", "a number from 1e-07 to 1 or null"),
         ("quality_gate.minimum_accuracy=95", "a number from 0.0 to 1.0"),
         ("staging_endpoint.kind=server", "serverless, instance"),
+        (f"staging_endpoint.name={'a' * 37}", "text of 0 to 36 characters such as scones-staging"),
         ("staging_endpoint.serverless_memory_mb=100", "1024, 2048, 3072, 4096, 5120, 6144"),
         ("processing.instance_type=m5.large", "text such as ml.m5.xlarge"),
         ("pipeline.cache.expire_after=30 days", "text such as P30D"),
