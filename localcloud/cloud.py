@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core.base_backend import BackendDict
 
-from localcloud import bucket_policies
+from localcloud import bucket_policies, managed_policies
 from localcloud.background import Background
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
@@ -128,6 +128,7 @@ class Cloud:
         # moto's backends are the process's, not this object's: what an earlier region in the same process (a test's) left is not ours.
         BackendDict.reset()
         bucket_policies.install()
+        managed_policies.install()
         self.snapshots.load()
         self.background.start()
         for service in self.services.values():

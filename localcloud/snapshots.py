@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,21 +140,34 @@ class Snapshots:
                 # A dict changed size under the pickler: another thread is writing. Its own change schedules nothing new, so try again here.
                 time.sleep(0.005 * (attempt + 1))
                 continue
+            except (AttributeError, TypeError, pickle.PicklingError):
+                # One service must not keep the others from being saved; its own last snapshot stays.
+                log.exception("moto's state of %s cannot be saved", service)
+                return None
             return buffer.getvalue()
         with self._wake:
             self._dirty.add(service)
         return None
 
     def load(self) -> None:
-        """Restore every saved service into moto, and drop blobs that nothing refers to."""
+        """Restore every saved service into moto, and drop blobs that nothing refers to.
+
+        Raises:
+            LocalCloudError: What was saved cannot be read (a part of the state folder is missing or damaged).
+        """
         used: set[str] = set()
         for service, body in self._database.read_snapshots().items():
             backends = _backend_dict(service, create=True)
             if backends is None:
                 continue
-            state = _Unpickler(io.BytesIO(body), self._blobs, used).load()
+            try:
+                state = _Unpickler(io.BytesIO(body), self._blobs, used).load()
+            except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+                raise LocalCloudError(
+                    f"The saved state of {service} in {self._blobs.parent} is damaged: {error}. Restore the folder, or move it away to start afresh."
+                ) from error
             for (account, region), attributes in state.items():
-                backends[account][region].__dict__.update(attributes)
+                _restore(backends[account][region].__dict__, attributes)
             self._digests[service] = hashlib.sha256(body).hexdigest()
         if self._blobs.is_dir():
             for path in self._blobs.iterdir():
@@ -194,6 +208,14 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, FakeKey):
             # FakeKey's own __getstate__ would put the whole body into the pickle, every time.
             return (_new_key, (), obj.__dict__, None, None, _set_attributes)
+        if isinstance(obj, defaultdict) and "<locals>" in getattr(obj.default_factory, "__qualname__", ""):
+            # SSM's tags; `_restore` puts the items into the one that the backend makes with its own lambda.
+            return (dict, (), None, None, iter(obj.items()))
+        if hasattr(obj, "private_bytes") and not isinstance(obj, type):
+            # A KMS key's private key is OpenSSL's object, which pickle cannot take.
+            from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+            return (_load_private_key, (obj.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),))
         return NotImplemented
 
     def _store(self, body: tempfile.SpooledTemporaryFile[bytes]) -> str:
@@ -223,6 +245,26 @@ class _Pickler(pickle.Pickler):
 def _new_key() -> FakeKey:
     key: FakeKey = object.__new__(FakeKey)
     return key
+
+
+def _restore(backend: dict[str, Any], attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        if isinstance(backend.get(name), defaultdict) and not isinstance(value, defaultdict):
+            backend[name].update(value)
+        else:
+            backend[name] = value
+
+
+def _load_private_key(der: bytes) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    return load_der_private_key(der, None)
+
+
+def _private_key(der: bytes) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    return load_der_private_key(der, None)
 
 
 def _set_attributes(instance: Any, attributes: dict[str, Any]) -> None:
