@@ -96,7 +96,6 @@ class Bucket(Provider):
                 required=("CorsRules",),
             ),
             "LifecycleConfiguration": Object({"Rules": ListOf(_LIFECYCLE_RULE)}, required=("Rules",)),
-            "LoggingConfiguration": Object({"DestinationBucketName": STRING, "LogFilePrefix": STRING}),
             "NotificationConfiguration": Object(
                 {
                     "EventBridgeConfiguration": Object({"EventBridgeEnabled": BOOLEAN}, required=("EventBridgeEnabled",)),
@@ -246,11 +245,6 @@ def _lifecycle_filter(rule: Json) -> dict[str, Json]:
     return terms or {"Prefix": ""}
 
 
-def _put_logging(client: Any, bucket: str, value: Json) -> None:
-    enabled = {"TargetBucket": value.get("DestinationBucketName", bucket), "TargetPrefix": value.get("LogFilePrefix", "")}
-    client.put_bucket_logging(Bucket=bucket, BucketLoggingStatus={"LoggingEnabled": enabled})
-
-
 def _put_notifications(client: Any, bucket: str, value: Json) -> None:
     configuration: dict[str, Json] = {}
     if (value.get("EventBridgeConfiguration") or {}).get("EventBridgeEnabled"):
@@ -293,7 +287,6 @@ _CONFIGURATIONS: dict[str, tuple[Callable[[Any, str, Json], None], Callable[[Any
     "BucketEncryption": (_put_encryption, lambda client, bucket: client.delete_bucket_encryption(Bucket=bucket)),
     "CorsConfiguration": (_put_cors, lambda client, bucket: client.delete_bucket_cors(Bucket=bucket)),
     "LifecycleConfiguration": (_put_lifecycle, lambda client, bucket: client.delete_bucket_lifecycle(Bucket=bucket)),
-    "LoggingConfiguration": (_put_logging, lambda client, bucket: client.put_bucket_logging(Bucket=bucket, BucketLoggingStatus={})),
     "NotificationConfiguration": (_put_notifications, lambda client, bucket: _put_notifications(client, bucket, {})),
     "Tags": (_put_tags, lambda client, bucket: client.delete_bucket_tagging(Bucket=bucket)),
     "ObjectLockEnabled": (lambda client, bucket, value: None, _nothing),
