@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from moto.core.base_backend import BackendDict, BaseBackend
+from moto.logs.models import LogStream
 from moto.s3.models import FakeKey
 from moto.settings import get_s3_default_key_buffer_size
 
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
+from localcloud.log_chunks import Chunk, new_stream, restore_stream, stream_state
 
 log = logging.getLogger(__name__)
 
@@ -202,12 +204,18 @@ class _Pickler(pickle.Pickler):
             return ("RLock" if isinstance(obj, _LOCK_TYPES[1]) else "Lock", str(id(obj)))
         if isinstance(obj, tempfile.SpooledTemporaryFile):
             return ("blob", self._store(obj))
+        if isinstance(obj, Chunk):
+            if not obj.blob:
+                obj.blob, obj.content = self._write(obj.content), b""
+            return ("events", obj.blob)
         return None
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FakeKey):
             # FakeKey's own __getstate__ would put the whole body into the pickle, every time.
             return (_new_key, (), obj.__dict__, None, None, _set_attributes)
+        if isinstance(obj, LogStream):
+            return (new_stream, (), stream_state(obj), None, None, restore_stream)
         if isinstance(obj, defaultdict) and "<locals>" in getattr(obj.default_factory, "__qualname__", ""):
             # SSM's tags; `_restore` puts the items into the one that the backend makes with its own lambda.
             return (dict, (), None, None, iter(obj.items()))
@@ -224,7 +232,10 @@ class _Pickler(pickle.Pickler):
         if known is not None:
             return known
         body.seek(0)
-        content = body.read()
+        name = body.__dict__["localcloud_blob"] = self._write(body.read())
+        return name
+
+    def _write(self, content: bytes) -> str:
         name = hashlib.sha256(content).hexdigest()
         path = self._blobs / name
         if not path.exists():
@@ -238,7 +249,6 @@ class _Pickler(pickle.Pickler):
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
                 raise
-        body.__dict__["localcloud_blob"] = name
         return name
 
 
@@ -291,4 +301,7 @@ class _Unpickler(pickle.Unpickler):
             body.write((self._blobs / rest[0]).read_bytes())
             body.__dict__["localcloud_blob"] = rest[0]
             return body
+        if kind == "events":
+            self._used.add(rest[0])
+            return Chunk(rest[0], (self._blobs / rest[0]).read_bytes())
         return self._locks.setdefault(pid, {"Condition": threading.Condition, "RLock": threading.RLock, "Lock": threading.Lock}[kind]())

@@ -58,7 +58,10 @@ def receive_frame(connection: socket.socket) -> tuple[dict[str, Any], bytes] | N
 def _receive(connection: socket.socket, size: int) -> bytes | None:
     chunks = []
     while size:
-        chunk = connection.recv(min(size, 1 << 20))
+        try:
+            chunk = connection.recv(min(size, 1 << 20))
+        except ConnectionResetError:
+            return None
         if not chunk:
             return None
         chunks.append(chunk)
@@ -344,7 +347,10 @@ class Zygote:
                 self._drain()
                 self._reap()
             if self._control in readable:
-                message, fds, _, _ = socket.recv_fds(self._control, 1, 2)
+                try:
+                    message, fds, _, _ = socket.recv_fds(self._control, 1, 2)
+                except ConnectionResetError:
+                    return
                 if not message:
                     return
                 self._fork(*fds)
