@@ -76,6 +76,10 @@ class Invoker:
         self._cloud.background.call(self._close())
         self._shipper.stop()
 
+    def prepare(self) -> None:
+        """Get ready for a first invocation, in the background."""
+        self._cloud.background.spawn(self._spawner.prepare())
+
     async def invoke(self, target: Target, payload: bytes, request_id: str | None = None, client_context: Any = None) -> InvocationResult:
         """Run one invocation to its end. When the caller is cancelled the function still runs to its end, as on AWS.
 

@@ -55,6 +55,8 @@ class LambdaService(Service):
         self.code.prepare_runtime()
         self._remove_seam = moto_seam.install(self)
         self._invoker.start()
+        if len(self.functions):
+            self._invoker.prepare()
         self._events.start()
 
     def stop(self) -> None:
@@ -208,6 +210,7 @@ class LambdaService(Service):
             self._check_new(name)
             published = self._publish(document, None) if params.get("Publish") else None
             self.functions.put(name, document)
+        self._invoker.prepare()
         return public(published or document["configuration"])
 
     def _check_new(self, name: str) -> None:

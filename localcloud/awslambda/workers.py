@@ -34,6 +34,8 @@ _CHUNK = 1 << 18
 
 #: Workers of one function version at once; more invocations wait. (AWS: 1,000 per account; one machine has fewer processors.)
 MAX_WORKERS = 16
+#: Seconds that an invocation waits for a busy worker before another is started: most functions are done sooner than a new worker would be.
+PATIENCE_SECONDS = 0.05
 #: Seconds without an invocation after which a worker ends; AWS ends an idle environment after some minutes.
 IDLE_SECONDS = 120.0
 #: Seconds that initialisation may take before it counts as part of the invocation
@@ -96,6 +98,12 @@ class Spawner:
     def runtime_path(self) -> list[str]:
         """The import path of what AWS's runtime has besides the standard library."""
         return [str(self._runtime_dir)]
+
+    async def prepare(self) -> None:
+        """Have the zygote ready, so that the first cold start does not wait for it."""
+        if self._fork:
+            async with self._zygote_lock:
+                await self._running_zygote()
 
     async def spawn(self, connection: socket.socket, output: int) -> Process:
         """Start a process with its end of a socket and the writing end of its output pipe."""
@@ -421,12 +429,16 @@ class WorkerPool:
             if worker.alive:
                 return worker
             self._discard(worker)
-        if self._count < self._limit:
-            self._count += 1
-            return self._new_worker()
+        if self._count == 0:
+            return self._added()
         future: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
+            if self._count < self._limit:
+                await asyncio.wait({future}, timeout=PATIENCE_SECONDS)
+                if not future.done() and self._count < self._limit:
+                    self._waiting.remove(future)
+                    return self._added()
             worker_or_slot = await future
         except asyncio.CancelledError:
             if future in self._waiting:
@@ -435,10 +447,11 @@ class WorkerPool:
                 given = future.result()
                 self._wake(None) if given is None else self.release(given)
             raise
-        if worker_or_slot is None:
-            self._count += 1
-            return self._new_worker()
-        return worker_or_slot
+        return self._added() if worker_or_slot is None else worker_or_slot
+
+    def _added(self) -> Worker:
+        self._count += 1
+        return self._new_worker()
 
     def release(self, worker: Worker, reusable: bool = True) -> None:
         """Give a worker back after an invocation."""

@@ -153,6 +153,24 @@ def test_a_killed_zygote_is_replaced(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_a_worker_that_is_free_soon_saves_starting_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(place: Bench) -> None:
+        pool = WorkerPool(lambda: place.worker(ECHO))
+        worker = await pool.acquire()
+        await worker.start(place.spawner, place.lines.extend)
+        await worker.initialised()
+        waiting = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        pool.release(worker)
+        assert await waiting is worker
+        monkeypatch.setattr("localcloud.awslambda.workers.PATIENCE_SECONDS", 0.0)
+        assert await pool.acquire() is not worker
+        pool.release(worker, reusable=False)
+
+    monkeypatch.setattr("localcloud.awslambda.workers.PATIENCE_SECONDS", 60.0)
+    run(tmp_path, work)
+
+
 def test_a_pool_keeps_warm_workers_and_starts_no_more_than_its_limit(tmp_path: Path) -> None:
     async def work(place: Bench) -> None:
         pool = WorkerPool(lambda: place.worker(ECHO), limit=2)
