@@ -76,7 +76,7 @@ class Database:
         """Return the table of documents called *kind* (the same object for the same name)."""
         with self._lock:
             if kind not in self._tables:
-                rows = self._connection.execute("SELECT key, body FROM documents WHERE kind = ? ORDER BY key", (kind,)).fetchall()
+                rows = self._read("SELECT key, body FROM documents WHERE kind = ? ORDER BY key", kind)
                 self._tables[kind] = Table(self, kind, dict(rows))
             return self._tables[kind]
 
@@ -116,7 +116,15 @@ class Database:
     def read_snapshots(self) -> dict[str, bytes]:
         """Return every snapshot by name."""
         with self._lock:
-            return dict(self._connection.execute("SELECT name, body FROM snapshots").fetchall())
+            return dict(self._read("SELECT name, body FROM snapshots"))
+
+    def _read(self, query: str, *values: str) -> list[Any]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise LocalCloudError(
+                f"The state file {self.path} cannot be read: {error}. Restore it, or move the folder away to start afresh."
+            ) from error
 
     def close(self) -> None:
         """Close the file; further writes fail."""

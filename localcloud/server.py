@@ -66,7 +66,15 @@ class Server:
         # cheroot leaves this out on a port that the system picked; without it the next process could not have the port again for a minute.
         self._http.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.cloud.port = self._http.bind_addr[1]
-        self.cloud.start()
+        try:
+            self.cloud.start()
+        except BaseException:
+            # The threads that are there by now would keep the process alive.
+            self._http.stop()
+            self.cloud.background.stop()
+            self.cloud.processes.stop()
+            self._lock_file.close()
+            raise
         self._thread.start()
         status = {"pid": os.getpid(), "port": self.cloud.port, "endpoint_url": self.cloud.endpoint_url}
         temporary = self.settings.state_dir / (RUNNING_FILE + ".new")
@@ -82,9 +90,11 @@ class Server:
     def stop(self) -> None:
         """Stop answering, end every child process, save the state."""
         (self.settings.state_dir / RUNNING_FILE).unlink(missing_ok=True)
-        self.cloud.stop()
-        self._http.stop()
-        self._lock_file.close()
+        try:
+            self.cloud.stop()
+        finally:
+            self._http.stop()
+            self._lock_file.close()
 
     def __enter__(self) -> Server:
         self.start()

@@ -677,21 +677,25 @@ class CloudFormationService(Service):
         """Tell EventBridge and the stacks' SNS topics of events, in their order; what they cannot take is logged and lost, as on AWS."""
         while (item := self._events.get()) is not None:
             stack, event = item
-            status = event["ResourceStatus"]
-            of_stack = event["LogicalResourceId"] == stack["StackName"] and event["PhysicalResourceId"] == stack["StackId"]
-            if "events" in self.cloud.services:
-                detail: dict[str, Json] = {
-                    "stack-id": stack["StackId"],
-                    "status-details": {"status": status, "status-reason": event.get("ResourceStatusReason", "")},
-                    "client-request-token": stack.get("ClientRequestToken") or "",
-                }
-                if not of_stack:
-                    detail |= {"logical-resource-id": event["LogicalResourceId"], "physical-resource-id": event["PhysicalResourceId"]}
-                    detail["resource-type"] = event["ResourceType"]
-                what = "Stack" if of_stack else "Resource"
-                self.cloud.emit("aws.cloudformation", f"CloudFormation {what} Status Change", detail, [stack["StackId"]])
-            for topic in stack.get("NotificationARNs") or []:
-                self._notify(topic, event)
+            try:
+                self._emit(stack, event)
+                for topic in stack.get("NotificationARNs") or []:
+                    self._notify(topic, event)
+            except Exception:  # the thread's boundary: one event that cannot be sent must not end all others
+                log.exception("an event of stack %s could not be sent", stack["StackName"])
+
+    def _emit(self, stack: Document, event: Document) -> None:
+        of_stack = event["PhysicalResourceId"] == stack["StackId"]
+        detail: dict[str, Json] = {
+            "stack-id": stack["StackId"],
+            "status-details": {"status": event["ResourceStatus"], "status-reason": event.get("ResourceStatusReason", "")},
+            "client-request-token": stack.get("ClientRequestToken") or "",
+        }
+        if not of_stack:
+            detail |= {"logical-resource-id": event["LogicalResourceId"], "physical-resource-id": event["PhysicalResourceId"]}
+            detail["resource-type"] = event["ResourceType"]
+        what = "Stack" if of_stack else "Resource"
+        self.cloud.emit("aws.cloudformation", f"CloudFormation {what} Status Change", detail, [stack["StackId"]])
 
     def _notify(self, topic: str, event: Document) -> None:
         fields = {**event, "Namespace": self.cloud.settings.account_id, "PrincipalId": self.cloud.settings.account_id}

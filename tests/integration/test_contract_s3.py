@@ -31,5 +31,5 @@ def test_a_bucket_policys_deny_counts_when_its_condition_holds(region: Any, name
     if readable:
         assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
     else:
-        with pytest.raises(ClientError, match="AccessDenied|403|Forbidden"):
+        with pytest.raises(ClientError, match=r"AccessDenied|403|Forbidden"):
             s3.get_object(Bucket=name, Key="k")
