@@ -176,6 +176,7 @@ class _Zygote:
         self.ended = False
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
         with theirs:
@@ -185,7 +186,6 @@ class _Zygote:
                 cwd=Path("/"),
                 pass_fds=[theirs.fileno()],
             )
-        self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._control, self._read)
         await self._reply("ready")
 
