@@ -10,6 +10,7 @@ What a handler sees (context, environment, log format) and what errors look like
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import io
 import json
@@ -268,6 +269,9 @@ def _set_up_process(configuration: dict[str, Any]) -> None:
             io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True),
         )
     sys.argv = ["bootstrap"]
+    # What the module `site` would have added; it is left out because it would add this machine's site-packages, too.
+    for name in ("exit", "quit"):
+        setattr(builtins, name, sys.exit)
 
 
 def run_worker(connection: socket.socket, standard_path: list[str]) -> None:

@@ -21,7 +21,6 @@ class ErrorName(StrEnum):
     RESULT_PATH_MATCH_FAILURE = "States.ResultPathMatchFailure"
     INTRINSIC_FAILURE = "States.IntrinsicFailure"
     QUERY_EVALUATION_ERROR = "States.QueryEvaluationError"
-    ITEM_READER_FAILED = "States.ItemReaderFailed"
 
 
 class StateError(Exception):

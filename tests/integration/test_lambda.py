@@ -186,6 +186,7 @@ def handler(event, context):
         ("def handler(e, c): return {1, 2}", "Runtime.MarshalError", "Unable to marshal response: Object of type set is not JSON serializable"),
         ("import os\ndef handler(e, c): os._exit(3)", "Runtime.ExitError", "Error: Runtime exited with error: exit status 3"),
         ("import sys\ndef handler(e, c): sys.exit(0)", "Runtime.ExitError", "Error: Runtime exited without providing a reason"),
+        ("def handler(e, c): exit(5)", "Runtime.ExitError", "Error: Runtime exited with error: exit status 5"),
         ("import os, signal\ndef handler(e, c): os.kill(os.getpid(), signal.SIGKILL)", "Runtime.ExitError", "Error: Runtime exited with error: signal: killed"),
         ("def handler(e, c):\n    while True: pass", "Sandbox.Timedout", "Error: Task timed out after 1.00 seconds"),
         ("import time\ntime.sleep(0)\nimport os\nos._exit(1)", "Runtime.ExitError", "Error: Runtime exited with error: exit status 1"),
