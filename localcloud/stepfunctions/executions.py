@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Ended executions whose records stay in memory, for those who poll for the end.
-_RECENT = 256
+_RECENT = 32
 _LOG_LEVELS: dict[str, tuple[str, ...]] = {
     "ERROR": ("Failed", "TimedOut", "Aborted"),
     "FATAL": ("ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"),
