@@ -29,7 +29,7 @@ EXTRAS = {
         "torch>=2.6,<3",
     ],
     # The AWS region in one process. moto's seams are held by contract tests against exactly this version.
-    "localcloud": ["moto[s3,server]==5.2.5", "cheroot>=10,<12"],
+    "localcloud": ["moto[s3,server]==5.2.5", "cheroot>=10,<12", "jsonata-python>=0.6,<1", "packaging"],
     "dev": [
         "cfn-lint>=1.40,<2",
         "hypothesis>=6.100,<7",
