@@ -57,3 +57,9 @@ def print_execution(console: Console, execution: ExecutionResult) -> None:
         console.print(failed.failure_reason or "no reason given", markup=False)
     elif execution.failure_reason:
         console.print(execution.failure_reason, markup=False)
+
+
+def next_command(execution: ExecutionResult) -> str:
+    """Return what to look at when an execution failed: the failed step's log, when it ran a job that has one."""
+    failed = execution.failed_step
+    return f"The log: scones logs {failed.name}" if failed is not None and failed.resource_arn is not None else "More: scones status"

@@ -40,6 +40,7 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
     from scones.registry import Registry
     from scones.report import write_report
     from scones.tracking import local_store
+    from scones.views import next_command
     from scones.workflow import Workflow
 
     say = context.output.note
@@ -52,7 +53,7 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
         failed = execution.failed_step
         raise SconesError(
             f"The pipeline ended {execution.status}: {failed.name + ': ' + str(failed.failure_reason) if failed else execution.failure_reason}",
-            f"Report: {report.page}. " + (f"The log: scones logs {failed.name}" if failed else "More: scones status"),
+            f"Report: {report.page}. " + next_command(execution),
         )
 
     say("2. A person approves the model; the event deploys it to production")

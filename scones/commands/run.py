@@ -22,15 +22,14 @@ def run(context: Context, data: str | None, no_wait: bool, stage: str | None, ov
     """
     from scones import running
     from scones.executions import document
-    from scones.views import print_execution
+    from scones.views import next_command, print_execution
 
     settings = running.load_settings(context, stage, overrides)
     execution = running.run(context, settings, data, wait=not no_wait)
 
     context.output.result(document(execution), lambda console: print_execution(console, execution))
     if execution.status in ("Failed", "Stopped"):
-        failed = execution.failed_step
-        context.output.note(f"The log: scones logs {failed.name}" if failed else "More: scones status")
+        context.output.note(next_command(execution))
         sys.exit(ExitCode.FAILED)
     if execution.model_package_arn is not None:
         context.output.note("The model waits for approval. Approve it: scones models approve")
