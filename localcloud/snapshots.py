@@ -219,6 +219,9 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, defaultdict) and "<locals>" in getattr(obj.default_factory, "__qualname__", ""):
             # SSM's tags; `_restore` puts the items into the one that the backend makes with its own lambda.
             return (dict, (), None, None, iter(obj.items()))
+        if isinstance(obj, defaultdict) and type(obj) is not defaultdict:
+            # SSM's parameters; pickle would make one with defaultdict's arguments.
+            return (_new_default_dict, (type(obj), obj.default_factory), obj.__dict__, None, iter(obj.items()), _set_attributes)
         if hasattr(obj, "private_bytes") and not isinstance(obj, type):
             # A KMS key's private key is OpenSSL's object, which pickle cannot take.
             from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -265,13 +268,13 @@ def _restore(backend: dict[str, Any], attributes: dict[str, Any]) -> None:
             backend[name] = value
 
 
+def _new_default_dict(cls: type[defaultdict[Any, Any]], factory: Any) -> defaultdict[Any, Any]:
+    instance = cls.__new__(cls)
+    instance.default_factory = factory
+    return instance
+
+
 def _load_private_key(der: bytes) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_der_private_key
-
-    return load_der_private_key(der, None)
-
-
-def _private_key(der: bytes) -> Any:
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     return load_der_private_key(der, None)

@@ -8,7 +8,7 @@ import string
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -73,6 +73,7 @@ class Context:
         stack_tags: The stack's tags.
         cancelled: Whether the stack operation is being ended.
         stopping: Whether the process is ending.
+        restored: In an update that is undone: the attributes that the resource had before.
     """
 
     clients: Callable[[str], Any]
@@ -83,6 +84,7 @@ class Context:
     stack_tags: Mapping[str, str]
     cancelled: Callable[[], bool]
     stopping: Callable[[], bool]
+    restored: Mapping[str, Json] = field(default_factory=dict)
 
     def wait_for(self, condition: Callable[[], Any], *, seconds: float, what: str, cancellable: bool = True) -> Any:
         """Return the first truthy value of *condition*, asked ever more slowly (20 ms to 0.5 s).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from localcloud.cloudformation.blueprint import Registry
 from localcloud.cloudformation.provider import Provider
@@ -64,14 +63,14 @@ _PROVIDERS: tuple[type[Provider], ...] = (
 )
 
 
-def build_registry(adopt: Callable[[str, str], None]) -> Registry:
+def build_registry(parent: cloudformation.ParentStacks) -> Registry:
     """Return the function that finds the provider of a resource type.
 
     Args:
-        adopt: Notes that a stack (first argument, an id) is a resource of another (second).
+        parent: What nested stacks need of CloudFormation beyond its API.
     """
     providers: dict[str, Provider] = {provider.type: provider() for provider in _PROVIDERS}
-    providers["AWS::CloudFormation::Stack"] = cloudformation.NestedStack(adopt)
+    providers["AWS::CloudFormation::Stack"] = cloudformation.NestedStack(parent)
     providers["AWS::CloudFormation::CustomResource"] = custom.CustomResource("AWS::CloudFormation::CustomResource")
 
     def find(type_name: str) -> Provider | None:

@@ -159,7 +159,8 @@ class Resources:
         self._record.member(member, "UPDATE_IN_PROGRESS", properties=before.properties)
         restored = replace(before)
         try:
-            self._update_in_place(provider, self._context(member.logical_id, cancellable=False), current.properties, restored)
+            context = replace(self._context(member.logical_id, cancellable=False), restored=before.attributes)
+            self._update_in_place(provider, context, current.properties, restored)
         except ResourceFailure as error:
             self._record.member(member, "UPDATE_FAILED", str(error))
             raise

@@ -24,7 +24,7 @@ from localcloud.cloudformation.provider import Place, tag_list
 from localcloud.cloudformation.registry import build_registry
 from localcloud.cloudformation.state import Member, State
 from localcloud.cloudformation.target import Target, Templates, needed_capabilities
-from localcloud.cloudformation.template import Template, parse_template
+from localcloud.cloudformation.template import MAX_BODY_BYTES, MAX_URL_BYTES, Template, parse_template
 from localcloud.database import Document
 from localcloud.errors import ServiceError
 from localcloud.object_store import ObjectNotFound
@@ -55,7 +55,7 @@ class CloudFormationService(Service):
         super().__init__(cloud)
         place = Place(cloud.settings.region, cloud.settings.account_id)
         self.state = State(cloud.db)
-        self._registry = build_registry(adopt=self._adopt)
+        self._registry = build_registry(self)
         clients = lambda service: cloud.clients(service)  # noqa: E731  # cloud.clients needs the port, which is not known yet
         self.engine = Engine(self.state, self._registry, clients, place, flush=lambda: cloud.snapshots.flush(), publish=self._publish)
         self._templates = Templates(self._registry, place, self._read_object, self._is_own_host, self._ssm_value)
@@ -110,6 +110,9 @@ class CloudFormationService(Service):
 
     def update_stack(self, params: Params) -> Params:
         """Update a stack in the background."""
+        return self._update(params)
+
+    def _update(self, params: Params, largest: int = MAX_BODY_BYTES) -> Params:
         name = params["StackName"]
         stack = self.state.stack(name)
         if stack is None or stack["StackStatus"] in ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS"):
@@ -118,7 +121,7 @@ class CloudFormationService(Service):
         if token and stack.get("ClientRequestToken") == token:
             return {"StackId": stack["StackId"]}
         _check_updatable(stack)
-        target = self._templates.target(params, stack)
+        target = self._templates.target(params, stack, largest)
         if not self._plan(stack, target) and target.fields["Tags"] == stack["Tags"]:
             raise validation_error("No updates are to be performed.")
         keep = bool(params.get("DisableRollback"))
@@ -649,10 +652,18 @@ class CloudFormationService(Service):
     def _new_id(self, kind: str, name: str) -> str:
         return self.cloud.arn("cloudformation", f"{kind}/{name}/{uuid.uuid4()}")
 
-    def _adopt(self, child_id: str, parent_id: str) -> None:
+    def adopt(self, child_id: str, parent_id: str) -> None:
         """Note that a stack is another's resource."""
         parent = self._stack(parent_id)
         self.state.update_stack(child_id, ParentId=parent_id, RootId=parent.get("RootId") or parent_id)
+
+    def template_of(self, child_id: str) -> str:
+        """Return a stack's template as text."""
+        return str(self._stack(child_id)["TemplateBody"])
+
+    def put_back(self, child_id: str, template: str, request: Params) -> None:
+        """Begin to update a nested stack to a template that it had before."""
+        self._update({"StackName": child_id, "TemplateBody": template, **request}, largest=MAX_URL_BYTES)
 
     def _read_object(self, bucket: str, key: str) -> bytes | None:
         try:

@@ -167,16 +167,18 @@ class State:
 
     def add_event(self, stack: Document, **event: Any) -> Document:
         """Append an event (ResourceStatus and so on) to a stack's history and return it."""
-        stack_id, now = stack["StackId"], datetime.now(UTC)
-        document = {"StackId": stack_id, "StackName": stack["StackName"], "Timestamp": now, **event}
-        if stack.get("ClientRequestToken"):
-            document["ClientRequestToken"] = stack["ClientRequestToken"]
-        if event["LogicalResourceId"] == stack["StackName"]:
-            document["EventId"] = str(uuid.uuid4())
-        else:
-            stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            document["EventId"] = f"{event['LogicalResourceId']}-{event['ResourceStatus']}-{stamp}"
+        stack_id = stack["StackId"]
         with self.lock:
+            now = datetime.now(UTC)
+            document = {"StackId": stack_id, "StackName": stack["StackName"], "Timestamp": now, **event}
+            if stack.get("ClientRequestToken"):
+                document["ClientRequestToken"] = stack["ClientRequestToken"]
+            if event["PhysicalResourceId"] == stack_id:
+                document["EventId"] = str(uuid.uuid4())
+            else:
+                # Microseconds where AWS has milliseconds: here a resource may have two events within one.
+                stamp = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+                document["EventId"] = f"{event['LogicalResourceId']}-{event['ResourceStatus']}-{stamp}"
             events = self._event_cache.setdefault(stack_id, [])
             self._events.put(f"{stack_id}|{len(events):08d}", document)
             events.append(document)

@@ -67,7 +67,7 @@ class Templates:
         self._is_own_host = is_own_host
         self._ssm_value = ssm_value
 
-    def text(self, params: Params, stack: Document | None = None) -> str:
+    def text(self, params: Params, stack: Document | None = None, largest: int = MAX_BODY_BYTES) -> str:
         """Return the template that a request gives in one of three ways.
 
         Raises:
@@ -81,10 +81,10 @@ class Templates:
                 raise validation_error("Either Template URL or Template Body must be specified.")
             return str(stack["TemplateBody"])
         if body:
-            if len(str(body).encode()) > MAX_BODY_BYTES:
+            if len(str(body).encode()) > largest:
                 raise validation_error(
                     f"1 validation error detected: Value '{str(body)[:40]}...' at 'templateBody' failed to satisfy constraint: "
-                    f"Member must have length less than or equal to {MAX_BODY_BYTES}"
+                    f"Member must have length less than or equal to {largest}"
                 )
             return str(body)
         if not url:
@@ -119,18 +119,19 @@ class Templates:
             raise validation_error("TemplateURL must reference a valid S3 object to which you have access.")
         return bucket, key
 
-    def target(self, params: Params, stack: Document) -> Target:
+    def target(self, params: Params, stack: Document, largest: int = MAX_BODY_BYTES) -> Target:
         """Check a create, update or change set request and return what the stack is to become.
 
         Args:
             params: The request.
             stack: The stack: its id and name, and, when it exists, what it is now.
+            largest: Bytes that a TemplateBody may have.
 
         Raises:
             ServiceError: With AWS's code and message; or the name of what is not supported.
         """
         refuse_unsupported(params)
-        text = self.text(params, stack)
+        text = self.text(params, stack, largest)
         template = parse_template(text)
         check_capabilities(template, self._registry, list(params.get("Capabilities") or []), macros="ChangeSetName" not in params)
         specs = declared(template.parameters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
@@ -15,7 +16,7 @@ from localcloud.cloudformation.schema import ListOf, MapOf, Object, OneOf, Scala
 
 Json = Any
 
-PROVIDERS: list[Provider] = [*(provider() for provider in registry._PROVIDERS), NestedStack(lambda child, parent: None)]
+PROVIDERS: list[Provider] = [*(provider() for provider in registry._PROVIDERS), NestedStack(Mock())]
 
 #: Where a type here needs a new physical resource and AWS does not, or the other way round, and why.
 REPLACEMENT_DIFFERENCES: dict[str, set[str]] = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from botocore.exceptions import ClientError
 
@@ -11,19 +10,39 @@ from localcloud.cloudformation.errors import ResourceFailure
 from localcloud.cloudformation.functions import text_of
 from localcloud.cloudformation.provider import Context, NameRule, Properties, Provider, TagStyle
 from localcloud.cloudformation.schema import INTEGER, JSON, STRING, STRINGS, TAG_LIST, MapOf, Object
+from localcloud.errors import ServiceError
 
 Json = Any
 
 _HOURS = 3600.0
+#: Where a nested stack's template is kept; no name that Fn::GetAtt can ask for.
+_TEMPLATE = "(template)"
 #: A nested stack is given whatever its parent was given: the parent's template says what is in it.
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+
+
+class ParentStacks(Protocol):
+    """What a nested stack needs of CloudFormation beyond its API."""
+
+    def adopt(self, child_id: str, parent_id: str) -> None:
+        """Note that a stack is another's resource."""
+
+    def template_of(self, child_id: str) -> str:
+        """Return a stack's template as text."""
+
+    def put_back(self, child_id: str, template: str, request: dict[str, Json]) -> None:
+        """Begin to update a stack to a template that is no longer where its URL says.
+
+        Raises:
+            ServiceError: As UpdateStack does.
+        """
 
 
 class NestedStack(Provider):
     """AWS::CloudFormation::Stack.
 
     Args:
-        adopt: Notes that a stack (first) is a resource of another (second).
+        parent: What CloudFormation's API does not offer.
     """
 
     type: ClassVar[str] = "AWS::CloudFormation::Stack"
@@ -36,8 +55,8 @@ class NestedStack(Provider):
     tags: ClassVar[TagStyle | None] = TagStyle.LIST
     always_updated: ClassVar[bool] = True
 
-    def __init__(self, adopt: Callable[[str, str], None]) -> None:
-        self._adopt = adopt
+    def __init__(self, parent: ParentStacks) -> None:
+        self._parent = parent
 
     def identify(self, context: Context, name: str, properties: Properties) -> str | None:
         """Return the id of the stack of this name, if there is one."""
@@ -54,7 +73,7 @@ class NestedStack(Provider):
         if "TimeoutInMinutes" in properties:
             request["TimeoutInMinutes"] = properties["TimeoutInMinutes"]
         stack_id = str(context.clients("cloudformation").create_stack(StackName=name, **request)["StackId"])
-        self._adopt(stack_id, context.stack_id)
+        self._parent.adopt(stack_id, context.stack_id)
         return stack_id
 
     def settle(self, context: Context, physical_id: str, properties: Properties) -> None:
@@ -67,9 +86,14 @@ class NestedStack(Provider):
         """Update the stack and wait until it is as wanted."""
         self._settled(context, physical_id)
         try:
-            context.clients("cloudformation").update_stack(StackName=physical_id, **self._request(new))
-        except ClientError as error:
-            if "No updates are to be performed" in error.response["Error"]["Message"]:
+            if context.restored:
+                # What is at the URL now is what failed.
+                request = {key: value for key, value in self._request(new).items() if key != "TemplateURL"}
+                self._parent.put_back(physical_id, context.restored[_TEMPLATE], request)
+            else:
+                context.clients("cloudformation").update_stack(StackName=physical_id, **self._request(new))
+        except (ClientError, ServiceError) as error:
+            if "No updates are to be performed" in str(error):
                 return
             raise
         stack = self._settled(context, physical_id)
@@ -80,9 +104,10 @@ class NestedStack(Provider):
             )
 
     def attributes_of(self, context: Context, physical_id: str, properties: Properties) -> dict[str, Json]:
-        """Return the stack's outputs."""
+        """Return the stack's outputs, and its template, with which a rollback puts it back."""
         stack = self._describe(context, physical_id)
-        return {f"Outputs.{output['OutputKey']}": output["OutputValue"] for output in stack.get("Outputs", [])}
+        template = self._parent.template_of(physical_id)
+        return {_TEMPLATE: template} | {f"Outputs.{output['OutputKey']}": output["OutputValue"] for output in stack.get("Outputs", [])}
 
     def delete(self, context: Context, physical_id: str, properties: Properties) -> None:
         """Delete the stack and wait until it is gone."""

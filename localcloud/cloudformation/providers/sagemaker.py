@@ -66,8 +66,8 @@ class _Described(Provider):
     tags: ClassVar[TagStyle | None] = TagStyle.LIST
 
     def identify(self, context: Context, name: str, properties: Properties) -> str:
-        """Return the ARN."""
-        return context.place.arn("sagemaker", f"{self.kind}/{name}")
+        """Return the ARN, which SageMaker writes in lower case."""
+        return context.place.arn("sagemaker", f"{self.kind}/{name.lower()}")
 
     def exists(self, context: Context, name: str, properties: Properties) -> bool:
         """Return whether there is one of this name."""
@@ -97,7 +97,7 @@ class _Described(Provider):
         """Change the tags."""
         client = context.clients("sagemaker")
         to_set, to_remove = tag_changes(old, new)
-        arn = self.identify(context, _name(physical_id), new)
+        arn = physical_id
         if to_set:
             client.add_tags(ResourceArn=arn, Tags=tag_list(to_set))
         if to_remove:
@@ -105,15 +105,15 @@ class _Described(Provider):
 
     def attributes_of(self, context: Context, physical_id: str, properties: Properties) -> dict[str, Json]:
         """Return name and ARN."""
-        return {f"{self.word}Name": _name(physical_id), f"{self.word}Arn": physical_id}
+        return {f"{self.word}Name": self._name(physical_id, properties), f"{self.word}Arn": physical_id}
 
     def delete(self, context: Context, physical_id: str, properties: Properties) -> None:
         """Delete it."""
-        self._operation(context, "delete")(**{f"{self.word}Name": _name(physical_id)})
+        self._operation(context, "delete")(**{f"{self.word}Name": self._name(physical_id, properties)})
 
-
-def _name(physical_id: str) -> str:
-    return physical_id.rpartition("/")[2]
+    def _name(self, physical_id: str, properties: Properties) -> str:
+        """Return the name: the template's, or the generated one, which is in lower case as the ARN is."""
+        return str(properties.get(f"{self.word}Name") or physical_id.rpartition("/")[2])
 
 
 class Model(_Described):
@@ -135,7 +135,7 @@ class Model(_Described):
     )
     replaced_by: ClassVar[frozenset[str]] = frozenset(schema.fields) - {"Tags"}
     attributes: ClassVar[frozenset[str]] = frozenset(("ModelName", "ModelArn"))
-    name: ClassVar[NameRule] = NameRule("ModelName", 63)
+    name: ClassVar[NameRule] = NameRule("ModelName", 63, lower=True)
 
 
 class EndpointConfig(_Described):
@@ -178,7 +178,7 @@ class EndpointConfig(_Described):
     )
     replaced_by: ClassVar[frozenset[str]] = frozenset(schema.fields) - {"Tags"}
     attributes: ClassVar[frozenset[str]] = frozenset(("EndpointConfigName", "EndpointConfigArn"))
-    name: ClassVar[NameRule] = NameRule("EndpointConfigName", 63)
+    name: ClassVar[NameRule] = NameRule("EndpointConfigName", 63, lower=True)
 
 
 class Endpoint(_Described):
@@ -232,7 +232,7 @@ class Endpoint(_Described):
     )
     replaced_by: ClassVar[frozenset[str]] = frozenset(("EndpointName",))
     attributes: ClassVar[frozenset[str]] = frozenset(("EndpointName", "EndpointArn"))
-    name: ClassVar[NameRule] = NameRule("EndpointName", 63)
+    name: ClassVar[NameRule] = NameRule("EndpointName", 63, lower=True)
 
     def create(self, context: Context, name: str, properties: Properties) -> str:
         """Begin to create the endpoint."""
@@ -242,12 +242,13 @@ class Endpoint(_Described):
 
     def settle(self, context: Context, physical_id: str, properties: Properties) -> None:
         """Wait until it is in service."""
-        self._check_in_service(self._at_rest(context, physical_id), properties)
+        self._check_in_service(self._at_rest(context, self._name(physical_id, properties)), properties)
 
     def update(self, context: Context, physical_id: str, old: Properties, new: Properties) -> None:
         """Deploy another configuration and wait until it is in service; change the tags."""
         # An update that was cancelled may still be on its way.
-        present = self._at_rest(context, physical_id)
+        name = self._name(physical_id, new)
+        present = self._at_rest(context, name)
         served = present["EndpointStatus"] == "InService" and present["EndpointConfigName"] == new["EndpointConfigName"]
         if not served or (changed(old, new, "DeploymentConfig") and "DeploymentConfig" in new):
             names = (
@@ -258,12 +259,13 @@ class Endpoint(_Described):
                 "RetainDeploymentConfig",
             )
             request = {key: new[key] for key in names if key in new}
-            context.clients("sagemaker").update_endpoint(EndpointName=_name(physical_id), **request)
-            self._check_in_service(self._at_rest(context, physical_id), new)
+            context.clients("sagemaker").update_endpoint(EndpointName=name, **request)
+            self._check_in_service(self._at_rest(context, name), new)
         super().update(context, physical_id, old, new)
 
-    def _at_rest(self, context: Context, physical_id: str) -> dict[str, Json]:
-        client, name = context.clients("sagemaker"), _name(physical_id)
+    @staticmethod
+    def _at_rest(context: Context, name: str) -> dict[str, Json]:
+        client = context.clients("sagemaker")
 
         def at_rest() -> dict[str, Json] | None:
             described: dict[str, Json] = client.describe_endpoint(EndpointName=name)
@@ -281,7 +283,7 @@ class Endpoint(_Described):
 
     def delete(self, context: Context, physical_id: str, properties: Properties) -> None:
         """Delete the endpoint and wait until it is gone."""
-        name = _name(physical_id)
+        name = self._name(physical_id, properties)
         if self._describe(context, name) is None:
             return
 
@@ -307,11 +309,11 @@ class ModelPackageGroup(_Described):
     )
     replaced_by: ClassVar[frozenset[str]] = frozenset(("ModelPackageGroupName", "ModelPackageGroupDescription"))
     attributes: ClassVar[frozenset[str]] = frozenset(("ModelPackageGroupArn", "ModelPackageGroupStatus"))
-    name: ClassVar[NameRule] = NameRule("ModelPackageGroupName", 63)
+    name: ClassVar[NameRule] = NameRule("ModelPackageGroupName", 63, lower=True)
 
     def attributes_of(self, context: Context, physical_id: str, properties: Properties) -> dict[str, Json]:
         """Return ARN and status."""
-        described = self._describe(context, _name(physical_id)) or {}
+        described = self._describe(context, self._name(physical_id, properties)) or {}
         return {"ModelPackageGroupArn": physical_id, "ModelPackageGroupStatus": described.get("ModelPackageGroupStatus", "Completed")}
 
 
