@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from bench.measure import Figure, at_least, at_most, percentile, repeated, seconds
-from pipelines.executions import ExecutionResult
+from pipelines.executions import ExecutionResult, job_name
 from scones import local, running
 from scones.commands.demo import SAMPLE_OVERRIDES
 from scones.console import Output
@@ -157,9 +157,10 @@ class Loop:
 def _job_seconds(sagemaker: Any, execution: ExecutionResult) -> Iterator[float]:
     """Yield how long each job's own code ran."""
     for step in execution.steps:
-        kind, _, name = (step.resource_arn or "").rpartition(":")[2].partition("/")
-        if step.cached or kind not in ("processing-job", "training-job"):
+        kind = (step.resource_arn or "").rpartition(":")[2].partition("/")[0]
+        if step.cached or step.resource_arn is None or kind not in ("processing-job", "training-job"):
             continue
+        name = job_name(sagemaker, step.resource_arn)
         if kind == "processing-job":
             job = sagemaker.describe_processing_job(ProcessingJobName=name)
             yield (job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds()
