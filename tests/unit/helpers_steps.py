@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from recipe import Recipe, TrainingPaths
 from shards import Sample, write_shards
 from tracking import Run
 from training import train
+
+# The tests run side by side already, and these networks are too small for two threads.
+torch.set_num_threads(1)
 
 LABELS = ("blue", "green", "red")
 DIGEST = "0123456789abcdef" * 4
