@@ -193,6 +193,7 @@ class Engine:
                 operation.stack_id, status, f"Internal failure of localcloud ({type(error).__name__}: {error}); its log has the traceback"
             )
         finally:
+            operation.ended.set()
             with self.state.lock:
                 if self._operations.get(operation.stack_id) is operation:
                     del self._operations[operation.stack_id]

@@ -26,6 +26,8 @@ class Operation:
         timed_out: The deadline has passed.
         deadline: When the operation is to have ended, in `time.monotonic` seconds.
         imports: Exports that were read.
+        ended: Set when it is over.
+        awaited: Somebody has asked for the stack since it began.
     """
 
     stack_id: str
@@ -36,6 +38,8 @@ class Operation:
     timed_out: bool = False
     deadline: float | None = None
     imports: set[str] = field(default_factory=set)
+    ended: threading.Event = field(default_factory=threading.Event)
+    awaited: bool = False
 
 
 def run_all(

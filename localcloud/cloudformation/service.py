@@ -41,6 +41,7 @@ Json = Any
 _PAGE = 100
 #: AWS shows a deleted stack for this long.
 _HISTORY = timedelta(days=90)
+_FIRST_LOOK_SECONDS = 2.0
 _NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]*")
 _UPDATABLE = frozenset(("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"))
 
@@ -272,10 +273,18 @@ class CloudFormationService(Service):
         """Describe one stack, or all that are not deleted."""
         name = params.get("StackName")
         if name:
+            self._await_first(self._stack(name)["StackId"])
             return {"Stacks": [self._described(self._stack(name))]}
         stacks = [stack for stack in self.state.stacks() if stack["StackStatus"] != "DELETE_COMPLETE"]
         page, token = _page(stacks, params.get("NextToken"))
         return _without_none({"Stacks": [self._described(stack) for stack in page], "NextToken": token})
+
+    def _await_first(self, stack_id: str) -> None:
+        """Let the first look at an operation wait a little for its end: the waiters of the CLI and the SDKs look again only after 30 s."""
+        operation = self.engine.operation(stack_id)
+        if operation is not None and not operation.awaited:
+            operation.awaited = True
+            operation.ended.wait(_FIRST_LOOK_SECONDS)
 
     def list_stacks(self, params: Params) -> Params:
         """List stacks, deleted ones included."""

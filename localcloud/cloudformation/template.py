@@ -1,27 +1,17 @@
-"""Templates: JSON or YAML text to a checked `Template`, with AWS's messages for what is wrong."""
+"""Templates: data to a checked `Template`, with AWS's messages for what is wrong."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from localcloud.cloudformation.errors import unsupported, validation_error
-from localcloud.errors import ServiceError
+from localcloud.cloudformation.text import MAX_DEPTH, load, too_deep
 
 Json = Any
 
-#: YAML tags that stand for ``Fn::<name>``; Ref and Condition have no prefix.
-_SHORT_FORMS = frozenset(
-    (
-        "Base64", "Cidr", "FindInMap", "GetAtt", "GetAZs", "If", "ImportValue", "Join", "Select", "Split", "Sub",
-        "And", "Equals", "Not", "Or", "Transform", "Length", "ToJsonString",
-    )
-)  # fmt: skip
 _SECTIONS = (
     "AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings", "Conditions", "Transform", "Resources", "Outputs",
 )  # fmt: skip
@@ -90,105 +80,13 @@ def parse_template(text: str) -> Template:
     return _build(load(text))
 
 
-def load(text: str) -> Json:
-    """Return the template's data: JSON, or YAML with all short forms written out.
-
-    Raises:
-        ServiceError: The text is neither.
-    """
-    if text.lstrip().startswith("{"):
-        try:
-            return json.loads(text, object_pairs_hook=_unique)
-        except json.JSONDecodeError as error:
-            raise validation_error(f"Template format error: JSON not well-formed. (line {error.lineno}, column {error.colno})") from error
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        return _construct(node, loader, set()) if node is not None else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise validation_error(f"Template format error: YAML not well-formed.{where}") from error
-    except yaml.YAMLError as error:
-        raise validation_error(f"Template format error: YAML not well-formed. ({error})") from error
-    finally:
-        loader.dispose()
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise validation_error(f"Template format error: JSON not well-formed. Duplicate key '{next(k for k in keys if keys.count(k) > 1)}'")
-    return result
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's parser where it is built in: ten times faster
-    """YAML as CloudFormation reads it: no timestamps (a policy's Version stays text)."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _construct(node: yaml.Node, loader: Any, seen: set[int]) -> Json:
-    if id(node) in seen:
-        raise _at(node, "YAML aliases are not allowed in CloudFormation templates")
-    seen.add(id(node))
-    tag = node.tag
-    if tag.startswith("!"):
-        return _short_form(tag[1:], node, loader, seen)
-    if isinstance(node, yaml.MappingNode):
-        result: dict[str, Json] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or key_node.tag == "tag:yaml.org,2002:merge":
-                raise _at(key_node, "a key must be a plain string")
-            if key in result:
-                raise _at(key_node, f"duplicate key '{key}'")
-            result[key] = _construct(value_node, loader, seen)
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, loader, seen) for item in node.value]
-    if tag not in ("tag:yaml.org,2002:" + kind for kind in ("str", "int", "float", "bool", "null")):
-        raise _at(node, f"the YAML tag {tag} is not allowed in CloudFormation templates")
-    try:
-        return loader.construct_object(node)
-    except ValueError as error:  # e.g. `!!int x`
-        raise _at(node, f"'{node.value}' is not a value of {tag}") from error
-
-
-def _short_form(name: str, node: yaml.Node, loader: Any, seen: set[int]) -> Json:
-    if isinstance(node, yaml.ScalarNode):
-        value: Json = node.value
-    elif isinstance(node, yaml.SequenceNode):
-        value = [_construct(item, loader, seen) for item in node.value]
-    else:
-        value = _construct(yaml.MappingNode("tag:yaml.org,2002:map", node.value), loader, seen)
-    if name in ("Ref", "Condition"):
-        return {name: value}
-    if name not in _SHORT_FORMS:
-        raise _at(node, f"the tag !{name} is not one of CloudFormation's functions")
-    if name == "GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    return {"Fn::" + name: value}
-
-
-def _at(node: yaml.Node, problem: str) -> ServiceError:
-    mark = node.start_mark
-    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return validation_error(f"Template format error: {problem}.{where}")
-
-
 def _build(data: Json) -> Template:
     if not isinstance(data, dict):
         raise validation_error("Template format error: unsupported structure.")
+    _refuse_null(data, "")
     unknown = [key for key in data if key not in _SECTIONS]
     if unknown:
         raise validation_error(f"Invalid template property or properties [{', '.join(unknown)}]")
-    _refuse_null(data, "")
     version = data.get("AWSTemplateFormatVersion")
     if version is not None and version != "2010-09-09":
         raise validation_error("Template format error: unsupported value for AWSTemplateFormatVersion.")
@@ -230,12 +128,14 @@ def _build(data: Json) -> Template:
     )
 
 
-def _refuse_null(value: Json, path: str) -> None:
+def _refuse_null(value: Json, path: str, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise too_deep()
     if value is None:
         raise validation_error(f"Template format error: [{path}] 'null' values are not allowed in templates")
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        _refuse_null(item, f"{path}/{key}")
+        _refuse_null(item, f"{path}/{key}", depth + 1)
 
 
 def _section(data: Mapping[str, Json], name: str) -> dict[str, Json]:

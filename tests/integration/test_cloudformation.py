@@ -917,7 +917,7 @@ def test_one_operation_at_a_time_and_a_delete_ends_a_create(stacks: Stacks, regi
     s3 = region.client("s3")
     s3.create_bucket(Bucket="slow")
     request = {"StackName": "slow", "TemplateBody": SLOW, "Capabilities": CAPABILITIES, "Parameters": parameters(Bucket="slow")}
-    stacks.client.create_stack(**request)
+    stack_id = stacks.client.create_stack(**request)["StackId"]
 
     def under_way() -> bool:
         status = stacks.client.describe_stack_resources(StackName="slow")["StackResources"]
@@ -927,8 +927,8 @@ def test_one_operation_at_a_time_and_a_delete_ends_a_create(stacks: Stacks, regi
     assert "is in CREATE_IN_PROGRESS state and can not be updated." in refused(stacks.client.update_stack, **request)
     stacks.client.delete_stack(StackName="slow")
     s3.put_object(Bucket="slow", Key="go-on")
-    assert stacks.settled("slow")["StackStatus"] == "DELETE_COMPLETE"
-    assert "After" not in [event["LogicalResourceId"] for event in stacks.events("slow")]
+    assert stacks.settled(stack_id)["StackStatus"] == "DELETE_COMPLETE"
+    assert "After" not in [event["LogicalResourceId"] for event in stacks.events(stack_id)]
     assert "slow-topic" not in json.dumps(region.client("sns").list_topics()["Topics"])
 
 

@@ -18,7 +18,8 @@ from localcloud.cloudformation.blueprint import NothingYet
 from localcloud.cloudformation.functions import Scope, Unknown, is_known, references
 from localcloud.cloudformation.parameters import ParameterValue, declared, resolve
 from localcloud.cloudformation.schema import BOOLEAN, INTEGER, NUMBER, STRING, ListOf, MapOf, Object, PropertyError, Scalar, convert, one_of
-from localcloud.cloudformation.template import load, parse_template
+from localcloud.cloudformation.template import parse_template
+from localcloud.cloudformation.text import load
 from localcloud.errors import ServiceError
 
 Json = Any
@@ -103,6 +104,22 @@ def test_any_text_is_a_template_or_a_validation_error(text: str) -> None:
         assert codes in ([], ["ValidationError"])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "a: " + "[" * 40_000,
+        '{"a":' * 40_000,
+        '{"a":' + "[" * 500 + "]" * 500 + "}",
+        "- " * 50_000,
+        "a: " + "{a: " * 200 + "}" * 200,
+    ],
+    ids=["list", "in a key", "json", "json list", "dashes", "map"],
+)
+def test_a_template_that_is_nested_without_end_is_refused_and_ends_nothing(text: str) -> None:
+    assert "Template format error: the template is nested more than 100 levels deep." in message(lambda: parse_template(text))
+
+
 def test_yaml_is_cloudformations() -> None:
     loaded = load(
         "Version: 2012-10-17\nCount: 3\nFlag: true\nAtt: !GetAtt A.B.C\nList: !GetAtt [A, B]\nSub: !Sub ['${x}', {x: !Ref Y}]\nIf: !Condition C"
@@ -131,6 +148,13 @@ R = "Resources: {R: {Type: T::T::T}}\n"
         ("a: &x 1\nb: *x", "YAML aliases are not allowed in CloudFormation templates"),
         ("a: 1\na: 2", "duplicate key 'a'"),
         ('{"a": 1, "a": 2}', "Duplicate key 'a'"),
+        ("a: 1\n---\nb: 2", "there is more than one document"),
+        ("a: 1\n<<: {b: 2}", "a key must be a plain string"),
+        ("? [a]\n: b", "a key must be a plain string"),
+        ("a: !!set {b}", "the YAML tag tag:yaml.org,2002:set is not allowed"),
+        ("a: !!int x", "'x' is not a value of tag:yaml.org,2002:int"),
+        ("a: !!binary x", "the YAML tag tag:yaml.org,2002:binary is not allowed"),
+        ("a: \x00", "YAML not well-formed"),
         ("a: !Wrong x", "the tag !Wrong is not one of CloudFormation's functions"),
         ("Description: x", "At least one Resources member must be defined."),
         ("Resources: {}", "At least one Resources member must be defined."),
