@@ -191,7 +191,7 @@ Resources:
           import cfnresponse
           def handler(event, context):
               properties = event["ResourceProperties"]
-              if properties["Suffix"] == "bad":
+              if properties["Suffix"] == "bad" and event["RequestType"] != "Delete":
                   raise ValueError("bad suffix")
               cfnresponse.send(event, context, cfnresponse.SUCCESS, {"Said": properties["Suffix"].upper() + properties["Flag"]}, "thing-" + properties["Suffix"])
 Outputs:
@@ -1025,6 +1025,18 @@ def test_custom_resources_keep_to_the_protocol(stacks: Stacks, region: Any) -> N
     assert stacks.delete("custom")["StackStatus"] == "DELETE_COMPLETE", stacks.reasons("custom")
 
 
+def test_a_custom_resource_that_fails_to_be_created_is_asked_to_delete(stacks: Stacks, region: Any) -> None:
+    # The parameter stays, so that it can be read what the function was asked for.
+    template = CUSTOM.replace("Said: {Type", "Said: {DeletionPolicy: Retain, Type")
+    for do, identifier in (("fail", "d"), ("silence", "broken-Thing-")):
+        stack = stacks.create("broken", template.replace('reason="cannot"', '"d", reason="cannot"'), Parameters=parameters(Id="a", Do=do))
+        assert stack["StackStatus"] == "ROLLBACK_COMPLETE", stacks.reasons("broken")
+        said = region.client("ssm").get_parameter(Name="/said")["Parameter"]["Value"]
+        assert said.startswith(f"- Create,,None Delete,{identifier}")
+        region.client("ssm").delete_parameter(Name="/said")
+        stacks.delete("broken")
+
+
 # --- the process ends -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -1093,7 +1105,7 @@ def test_after_kill_9_operations_are_ended_and_stacks_usable(start: Callable[[],
     assert stacks.settled("updating")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     assert stacks.resources("updating") == before
     assert "localcloud was stopped while this was in progress" in stacks.reasons("updating")["Slow"]
-    assert stacks.settled("creating")["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert stacks.settled("creating")["StackStatus"] == "ROLLBACK_COMPLETE", stacks.reasons("creating")
     topics = json.dumps(process.client("sns").list_topics()["Topics"])
     assert "creating" not in topics
     assert "updating" in topics

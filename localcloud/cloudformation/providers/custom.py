@@ -21,6 +21,18 @@ _MAX_ANSWER_BYTES = 4096
 _MAX_ID_BYTES = 1024
 
 
+class _AnsweredFailure(ResourceFailure):
+    """Indicates that a function was asked and failed, or did not answer.
+
+    Attributes:
+        physical_id: The id in its answer, if there is one.
+    """
+
+    def __init__(self, reason: str, physical_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.physical_id = physical_id
+
+
 class CustomResource(Provider):
     """A resource that a function of the user's makes.
 
@@ -35,6 +47,7 @@ class CustomResource(Provider):
     def __init__(self, type_name: str) -> None:
         self.type = type_name  # type: ignore[misc]  # a class variable elsewhere: here every Custom:: name is a type of its own
         self._answers: dict[str, dict[str, Json]] = {}
+        self._failures: dict[str, ResourceFailure] = {}
 
     def validate(self, properties: Properties) -> None:
         """The service token must be a function's ARN."""
@@ -46,15 +59,21 @@ class CustomResource(Provider):
                 "/ServiceToken", "A custom resource whose ServiceToken is not a Lambda function is not supported by localcloud"
             )
 
-    def identify(self, context: Context, name: str, properties: Properties) -> str | None:
-        """The function chooses the id."""
-        return None
-
     def create(self, context: Context, name: str, properties: Properties) -> str:
-        """Ask the function to create, and return the id that it answers."""
-        answer = self._ask(context, "Create", properties, {})
-        self._answers[self._key(context)] = answer
-        return str(answer["PhysicalResourceId"])
+        """Ask the function to create, and return the id that it answers; one that fails may have made something, so that it has an id, too."""
+        key = self._key(context)
+        try:
+            self._answers[key] = self._ask(context, "Create", properties, {})
+        except _AnsweredFailure as failure:
+            self._failures[key] = failure
+            return failure.physical_id or name
+        return str(self._answers[key]["PhysicalResourceId"])
+
+    def settle(self, context: Context, physical_id: str, properties: Properties) -> None:
+        """Fail if the function did; the rollback then asks it to delete, as on AWS."""
+        failure = self._failures.pop(self._key(context), None)
+        if failure is not None:
+            raise failure
 
     def update(self, context: Context, physical_id: str, old: Properties, new: Properties) -> str | None:
         """Ask the function to update; another id in its answer means that it made a new resource."""
@@ -114,7 +133,7 @@ class CustomResource(Provider):
             try:
                 body = context.wait_for(answer, seconds=seconds, what="an answer of the custom resource", cancellable=cancellable)
             except ResourceFailure as error:
-                raise ResourceFailure(
+                raise _AnsweredFailure(
                     "CloudFormation did not receive a response from your Custom Resource. Please check your logs for requestId "
                     f"[{request['RequestId']}]. If you are using the Python cfn-response module, you may need to update your Lambda function code."
                 ) from error
@@ -124,25 +143,25 @@ class CustomResource(Provider):
 
 def _checked(body: bytes, request: dict[str, Json]) -> dict[str, Json]:
     if len(body) > _MAX_ANSWER_BYTES:
-        raise ResourceFailure("Response object is too long.")
+        raise _AnsweredFailure("Response object is too long.")
     try:
         answer: Json = json.loads(body)
     except ValueError as error:
-        raise ResourceFailure("Invalid Json format in the response of the custom resource") from error
+        raise _AnsweredFailure("Invalid Json format in the response of the custom resource") from error
     if not isinstance(answer, dict):
-        raise ResourceFailure("Invalid response object: it is not a JSON object")
+        raise _AnsweredFailure("Invalid response object: it is not a JSON object")
     if answer.get("Status") == "FAILED":
-        raise ResourceFailure(f"Received response status [FAILED] from custom resource. Message returned: {answer.get('Reason', '')}")
+        reason, physical_id = answer.get("Reason", ""), answer.get("PhysicalResourceId")
+        message = f"Received response status [FAILED] from custom resource. Message returned: {reason}"
+        raise _AnsweredFailure(message, str(physical_id) if physical_id else None)
     if answer.get("Status") != "SUCCESS":
-        raise ResourceFailure(f"Invalid response object: Value of Status property is invalid ({answer.get('Status')})")
+        raise _AnsweredFailure(f"Invalid response object: Value of Status property is invalid ({answer.get('Status')})")
     identifier = answer.get("PhysicalResourceId")
     if not isinstance(identifier, str) or not identifier or len(identifier.encode()) > _MAX_ID_BYTES:
-        raise ResourceFailure("Invalid PhysicalResourceId")
-    if request["RequestType"] == "Delete" and identifier != request["PhysicalResourceId"]:
-        raise ResourceFailure("Invalid response object: Value of PhysicalResourceId property changed in the answer to a Delete")
+        raise _AnsweredFailure("Invalid PhysicalResourceId")
     for name in ("StackId", "RequestId", "LogicalResourceId"):
         if answer.get(name) != request[name]:
-            raise ResourceFailure(f"Invalid response object: Value of {name} property does not match the request")
+            raise _AnsweredFailure(f"Invalid response object: Value of {name} property does not match the request")
     return answer
 
 
