@@ -257,6 +257,8 @@ class _Pickler(pickle.Pickler):
 
 def _new_key() -> FakeKey:
     key: FakeKey = object.__new__(FakeKey)
+    # Its finaliser asks for this, and runs also when a damaged file ends the loading before the attributes are set.
+    key.disposed = True
     return key
 
 

@@ -256,11 +256,15 @@ class EndpointOperations(EndpointConfigOperations):
         return {"EndpointConfigName": config_name, "Variants": variants}
 
     def _deploy(self, name: str, work: Callable[[str], None]) -> None:
-        thread = threading.Thread(target=self._run_deployment, args=(name, work), name=f"deploy {name}", daemon=True)
+        before = self._deployments.get(name)
+        thread = threading.Thread(target=self._run_deployment, args=(name, work, before), name=f"deploy {name}", daemon=True)
         self._deployments[name] = thread
         thread.start()
 
-    def _run_deployment(self, name: str, work: Callable[[str], None]) -> None:
+    def _run_deployment(self, name: str, work: Callable[[str], None], before: threading.Thread | None) -> None:
+        # One after the other: what served before a restart may still be starting when the first update comes.
+        if before is not None:
+            before.join()
         try:
             work(name)
         except Exception as error:  # the thread's outermost boundary: a deployment always ends

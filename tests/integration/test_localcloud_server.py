@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -197,3 +198,24 @@ def test_the_port_that_was_picked_can_be_had_again_at_once(start: Callable[..., 
             pass
     assert first.stop() == 0
     assert start("--port", first.endpoint_url.rpartition(":")[2]).endpoint_url == first.endpoint_url
+
+
+@pytest.mark.parametrize("damage", ["blobs", "localcloud.db"])
+def test_a_damaged_state_is_one_clear_line_and_no_process_that_hangs(start: Callable[..., Process], state_dir: Path, damage: str) -> None:
+    first = start()
+    s3 = first.client("s3")
+    s3.create_bucket(Bucket="kept")
+    s3.put_object(Bucket="kept", Key="a", Body=b"one")
+    for number in range(50):
+        first.client("iam").create_role(RoleName=f"role-{number}", AssumeRolePolicyDocument="{}")
+    assert first.stop() == 0
+    if damage == "blobs":
+        shutil.rmtree(state_dir / "blobs")
+    else:
+        content = bytearray((state_dir / damage).read_bytes())
+        content[4 * 4096 :] = b"\xaa" * (len(content) - 4 * 4096)  # the head stays that of a database
+        (state_dir / damage).write_bytes(content)
+    result = run_to_its_end("--state-dir", str(state_dir))
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert str(state_dir) in result.stderr

@@ -17,9 +17,7 @@ from botocore.exceptions import ClientError
 from helpers_sagemaker import BUCKET, CLUSTER, IMAGE, TRUST, s3_input, s3_output, tar_gz
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVE = (
-    "import json, os\ndef model_fn(d): return open(d + '/name').read()\ndef transform_fn(m, b, c, a): return json.dumps([m, os.getpid()])\n"
-)
+SERVE = "import json, os, time\ndef model_fn(d): return open(d + '/name').read()\ndef transform_fn(m, b, c, a): return json.dumps([m, os.getpid()])\n"
 #: Writes a pid, a partial output, and waits.
 JOB = (
     "import os, pathlib, subprocess, sys, time\n"
@@ -85,18 +83,23 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
     s3, sagemaker = cloud.client("s3"), cloud.client("sagemaker")
     role = cloud.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
     s3.create_bucket(Bucket=BUCKET)
-    for name in ("one", "two"):
-        # The second one never gets ready, so that an update to it is under way when localcloud is killed.
-        script = SERVE if name == "one" else "import time\ndef model_fn(d): time.sleep(600)\n"
+    # "two" never gets ready, so that an update to it is under way when localcloud is killed; others take their time.
+    scripts = {
+        "one": SERVE,
+        "slow": SERVE.replace(": return open", ": time.sleep(0.5); return open"),
+        "slower": SERVE.replace(": return open", ": time.sleep(1); return open"),
+        "two": "import time\ndef model_fn(d): time.sleep(600)\n",
+    }
+    for name, script in scripts.items():
         s3.put_object(Bucket=BUCKET, Key=f"{name}.tar.gz", Body=tar_gz({"name": name.encode(), "code/inference.py": script.encode()}))
         sagemaker.create_model(
             ModelName=name, ExecutionRoleArn=role, PrimaryContainer={"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz"}
         )
         variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    for endpoint, config in (("serving", "one"), ("updating", "one"), ("creating", "two")):
+    for endpoint, config in (("serving", "one"), ("switching", "slow"), ("updating", "one"), ("creating", "two")):
         sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=config)
-    for endpoint in ("serving", "updating"):
+    for endpoint in ("serving", "switching", "updating"):
         poll(lambda endpoint=endpoint: sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "InService")
     sagemaker.update_endpoint(EndpointName="updating", EndpointConfigName="two")
     s3.put_object(Bucket=BUCKET, Key="code/job.py", Body=JOB)
@@ -124,6 +127,8 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
 
     cloud = start()
     s3, sagemaker, runtime = (cloud.client(name) for name in ("s3", "sagemaker", "sagemaker-runtime"))
+    # While the server of before is still coming up.
+    sagemaker.update_endpoint(EndpointName="switching", EndpointConfigName="slower")
     job = sagemaker.describe_processing_job(ProcessingJobName="job")
     assert job["ProcessingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("InternalServerError: We encountered an internal error. Please try again.")
@@ -133,6 +138,9 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
         assert json.loads(runtime.invoke_endpoint(EndpointName=endpoint, Body=b"")["Body"].read())[0] == "one"
         assert sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "InService"
         assert sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"] == "one"
+    switched = poll(lambda: (found := sagemaker.describe_endpoint(EndpointName="switching"))["EndpointStatus"] == "InService" and found)
+    assert switched["EndpointConfigName"] == "slower", switched
+    assert json.loads(runtime.invoke_endpoint(EndpointName="switching", Body=b"")["Body"].read())[0] == "slower"
     assert "was being updated" in sagemaker.describe_endpoint(EndpointName="updating")["FailureReason"]
     created = sagemaker.describe_endpoint(EndpointName="creating")
     assert created["EndpointStatus"] == "Failed"
@@ -140,7 +148,7 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
     with pytest.raises(ClientError, match="not found"):
         runtime.invoke_endpoint(EndpointName="creating", Body=b"")
     # Of what was there before only what serves now has a folder (and the programs).
-    assert len(list((state_dir / "jobs").iterdir())) == 3
+    assert len(list((state_dir / "jobs").iterdir())) == 4
 
 
 def test_a_region_that_is_stopped_ends_its_jobs(state_dir: Path) -> None:

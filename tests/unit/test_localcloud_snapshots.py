@@ -73,3 +73,11 @@ def test_bodies_that_nothing_refers_to_are_dropped(reload: Any, tmp_path: Path) 
         s3_backends[ACCOUNT]["aws"].delete_object("bucket", key)
     reload()
     assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_a_service_that_cannot_be_saved_does_not_keep_the_others_from_it(reload: Any) -> None:
+    s3_backends[ACCOUNT]["aws"].create_bucket("bucket", "us-east-1")
+    s3_backends[ACCOUNT]["aws"].put_object("bucket", "key", b"kept")
+    sqs_backends[ACCOUNT]["us-east-1"].__dict__["unsaveable"] = (number for number in range(1))
+    reload()
+    assert body("bucket", "key") == b"kept"
