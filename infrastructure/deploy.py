@@ -6,7 +6,7 @@ is what was uploaded here.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from botocore.config import Config
 
 from infrastructure.packaging import PLATFORM_TEMPLATE, Asset, Assets, Function, build_assets, upload_assets
+from infrastructure.templates import template_body
 from lambdas.deploy_inference_workflow.errors import DeploymentError
 from lambdas.deploy_inference_workflow.registry import APPROVED, DETAIL_TYPE, ModelPackageArn
 from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
@@ -99,25 +100,26 @@ def deploy_platform(
     """
     parameters = parameters or PlatformParameters()
     deadline = time.monotonic() + timeout_seconds
-    stack = _stack(session, parameters.stack_name, deadline, on_progress)
+    stack = watched_stack(session, parameters.stack_name, deadline, on_progress)
     assets = build_assets()
 
     def without_code(state: StackState | None) -> Desired | None:
-        return None if state is not None and state.serves else _desired(parameters, None)
+        return None if state is not None and state.serves else desired_platform(parameters, None)
 
     on_progress(f"stack {parameters.stack_name}")
     change, state = stack.apply(without_code)
     created = change is Change.CREATED
-    bucket = _existing(state, parameters.stack_name).outputs["ArtifactBucketName"]
+    bucket = existing(state, parameters.stack_name).outputs["ArtifactBucketName"]
     uploaded = upload_assets(session.client("s3"), bucket, assets)
     on_progress(f"{len(uploaded)} of {len(list(assets))} files uploaded to s3://{bucket}/code/")
-    change, state = stack.apply(lambda _: _desired(parameters, assets))
-    outputs = _existing(state, parameters.stack_name).outputs
-    return PlatformOutputs(
-        **{field.name: outputs[_template_name(field.name)] for field in fields(PlatformOutputs)[:-2]},
-        change=Change.CREATED if created else change,
-        uploaded_keys=tuple(uploaded),
-    )
+    change, state = stack.apply(lambda _: desired_platform(parameters, assets))
+    return platform_outputs(existing(state, parameters.stack_name), Change.CREATED if created else change, uploaded)
+
+
+def platform_outputs(state: StackState, change: Change, uploaded_keys: Sequence[str]) -> PlatformOutputs:
+    """Returns what the platform stack in `state` gives to others, and what was done to it."""
+    named = {field.name: state.outputs[_template_name(field.name)] for field in fields(PlatformOutputs)[:-2]}
+    return PlatformOutputs(**named, change=change, uploaded_keys=tuple(uploaded_keys))
 
 
 def refresh_inference(session: Any, platform: PlatformOutputs, inference_stack_name: str = "scones-inference") -> str | None:
@@ -151,23 +153,26 @@ def refresh_inference(session: Any, platform: PlatformOutputs, inference_stack_n
     return str(answer["outcome"])
 
 
-def _desired(parameters: PlatformParameters, assets: Assets | None) -> Desired:
-    code = {} if assets is None else _asset_parameters(assets)
+def desired_platform(parameters: PlatformParameters, assets: Assets | None) -> Desired:
+    """Returns what the platform stack shall be: with the code in `assets`, or without functions while there is no bucket for their code."""
+    code = {} if assets is None else asset_parameters(assets)
     return Desired(
-        {"TemplateBody": PLATFORM_TEMPLATE.read_text(encoding="utf-8")},
+        {"TemplateBody": template_body(PLATFORM_TEMPLATE)},
         parameters.for_template() | code,
         capabilities=CAPABILITIES,
         tags={"project": parameters.project, "stage": parameters.stage},
     )
 
 
-def _asset_parameters(assets: Assets) -> dict[str, str]:
+def asset_parameters(assets: Assets) -> dict[str, str]:
+    """Returns the parameters of `platform.yaml` that name the files in `assets`."""
     named: dict[str, Asset] = {f"{_template_name(function)}CodeKey": assets.functions[function] for function in Function}
     named |= {"WorkflowDefinitionKey": assets.workflow_definition, "InferenceTemplateKey": assets.inference_template}
     return {name: asset.key for name, asset in named.items()}
 
 
-def _stack(session: Any, name: str, deadline: float, on_progress: Callable[[str], None]) -> Stack:
+def watched_stack(session: Any, name: str, deadline: float, on_progress: Callable[[str], None]) -> Stack:
+    """Returns a stack whose changes of status are told to `on_progress`; `deadline` is in seconds of `time.monotonic()`."""
     last_status = ""
 
     def on_status(status: str) -> None:
@@ -179,7 +184,12 @@ def _stack(session: Any, name: str, deadline: float, on_progress: Callable[[str]
     return Stack(session.client("cloudformation"), name, lambda: deadline - time.monotonic(), on_status=on_status)
 
 
-def _existing(state: StackState | None, name: str) -> StackState:
+def existing(state: StackState | None, name: str) -> StackState:
+    """Returns `state`.
+
+    Raises:
+        DeploymentError: there is no stack any more.
+    """
     if state is None:
         raise DeploymentError(f"The stack {name} was deleted while it was being deployed. Deploy again.")
     return state

@@ -97,10 +97,19 @@ def upload_assets(s3_client: Any, bucket: str, assets: Assets) -> Sequence[str]:
     Raises:
         botocore.exceptions.ClientError: S3 refused.
     """
-    missing = [asset for asset in assets if not _exists(s3_client, bucket, asset.key)]
+    missing = missing_assets(s3_client, bucket, assets)
     with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
         list(pool.map(lambda asset: s3_client.put_object(Bucket=bucket, Key=asset.key, Body=asset.data), missing))
     return [asset.key for asset in missing]
+
+
+def missing_assets(s3_client: Any, bucket: str, assets: Assets) -> Sequence[Asset]:
+    """Returns what the bucket does not have yet.
+
+    Raises:
+        botocore.exceptions.ClientError: S3 refused.
+    """
+    return [asset for asset in assets if not _exists(s3_client, bucket, asset.key)]
 
 
 def build_zip(files: Mapping[str, bytes]) -> bytes:

@@ -54,6 +54,11 @@ class StackState:
         return self.status in _SERVING
 
     @property
+    def is_leftover(self) -> bool:
+        """Whether this is what a failed creation or deletion left: nothing in it serves, and CloudFormation can only delete it."""
+        return self.status in _DEAD
+
+    @property
     def settled(self) -> bool:
         """Whether CloudFormation is done with it. A stack in REVIEW_IN_PROGRESS waits for a person, not for CloudFormation."""
         return not self.status.endswith("_IN_PROGRESS") or self.status == "REVIEW_IN_PROGRESS"
@@ -145,21 +150,38 @@ class Stack:
             desired = decide(state)
             if desired is None:
                 return Change.NONE_WANTED, state
-            if state is not None and state.status in _DEAD:
-                # By its id: by name this could hit a stack that somebody else has just created in its place.
-                self._client.delete_stack(StackName=state.stack_id)
-                self._wait_until_deleted(state.stack_id)
+            if state is not None and state.is_leftover:
+                self.delete(state)
                 continue
-            if state is not None and state.status == "UPDATE_ROLLBACK_FAILED":
-                raise StackNotUpdatableError(
-                    f"The stack {self.name} is in UPDATE_ROLLBACK_FAILED ({self._failure_reasons(state)}). Mend the cause, run "
-                    f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then try again."
-                )
+            self.check_updatable(state)
             change = self._request(state, desired)
             if change is Change.UNCHANGED:
                 return change, state
             if change is not None:
-                return change, self._require_success()
+                return change, self.await_success()
+
+    def check_updatable(self, state: StackState | None) -> None:
+        """Does nothing when CloudFormation can bring the stack to another state.
+
+        Raises:
+            StackNotUpdatableError: the rollback of an update failed; a person has to mend the cause.
+        """
+        if state is not None and state.status == "UPDATE_ROLLBACK_FAILED":
+            raise StackNotUpdatableError(
+                f"The stack {self.name} is in UPDATE_ROLLBACK_FAILED ({self._failure_reasons(state)}). Mend the cause, run "
+                f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then try again."
+            )
+
+    def delete(self, state: StackState) -> None:
+        """Deletes the stack that `state` describes, and waits until it is gone.
+
+        Raises:
+            StackNotUpdatableError: something in it cannot be deleted; the message has the reasons.
+            DeploymentInProgressError: time is over before it is gone.
+        """
+        # By its id: by name this could hit a stack that somebody else has just created in its place.
+        self._client.delete_stack(StackName=state.stack_id)
+        self._wait_until_deleted(state.stack_id)
 
     def _request(self, state: StackState | None, desired: Desired) -> Change | None:
         """Asks for the change; None when somebody else was quicker."""
@@ -178,7 +200,17 @@ class Stack:
             raise
         return Change.UPDATED
 
-    def _require_success(self) -> StackState:
+    def seconds_left(self) -> float:
+        """Returns how long this object's methods may still take."""
+        return self._seconds_left()
+
+    def await_success(self) -> StackState:
+        """Waits until CloudFormation is done with what it was asked for, and returns the stack.
+
+        Raises:
+            DeploymentFailedError: it failed; the message has the failed resources' reasons.
+            DeploymentInProgressError: time is over before the stack has settled.
+        """
         state = self.settle()
         if state is None:
             raise DeploymentFailedError(f"The stack {self.name} was deleted while it was being deployed. Try again.")
@@ -191,7 +223,7 @@ class Stack:
         while (state := self._describe(stack_id)) is not None and state.status != "DELETE_COMPLETE":
             if state.status == "DELETE_FAILED":
                 raise StackNotUpdatableError(
-                    f"What a failed creation left of the stack {self.name} cannot be deleted ({self._failure_reasons(state)}). "
+                    f"The stack {self.name}, or what a failed creation left of it, cannot be deleted ({self._failure_reasons(state)}). "
                     "Delete the stack, then try again."
                 )
             if self._seconds_left() <= pause:

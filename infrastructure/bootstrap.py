@@ -1,0 +1,126 @@
+"""Brings the platform to an account as a person does it: the changes are shown first, and made when they are agreed to.
+
+`deploy_platform` does the same without showing anything.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions
+from infrastructure.deploy import PlatformOutputs, PlatformParameters, asset_parameters, desired_platform, existing, platform_outputs
+from infrastructure.packaging import PLATFORM_TEMPLATE, Assets, build_assets, missing_assets, upload_assets
+from infrastructure.templates import Template
+from lambdas.deploy_inference_workflow.stacks import Change, Stack, StackState
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a bootstrap would do.
+
+    Attributes:
+        state: The stack as it was found.
+        first: The change set that waits to be executed; None when the stack stays as it is, or a leftover is in its way.
+        changes: What the first step does to resources.
+        later: What the second step adds in a fresh account, once the code of its functions is in the bucket.
+        uploads: Keys of the files that the bucket lacks.
+    """
+
+    state: StackState | None
+    first: ChangeSet | None
+    changes: tuple[ResourceChange, ...]
+    later: tuple[ResourceChange, ...]
+    uploads: tuple[str, ...]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there is no platform yet, so that it takes two steps."""
+        return self.state is None or self.state.is_leftover
+
+    @property
+    def leftover(self) -> StackState | None:
+        """What a failed creation or deletion left, which goes first."""
+        return None if self.state is None or not self.state.is_leftover or self.state.status == "REVIEW_IN_PROGRESS" else self.state
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether everything is as the sources say."""
+        return self.first is None and not self.is_fresh and not self.uploads
+
+
+class Bootstrap:
+    """Plans and makes the platform stack.
+
+    Args:
+        session: a boto3 session.
+        stack: the platform stack.
+        parameters: what an operator chose.
+    """
+
+    def __init__(self, session: Any, stack: Stack, parameters: PlatformParameters) -> None:
+        self._s3 = session.client("s3")
+        self._stack = stack
+        self._change_sets = ChangeSets(session.client("cloudformation"), stack)
+        self._parameters = parameters
+
+    def plan(self) -> Plan:
+        """Works out what would change. The change set that it leaves must be executed (`apply`) or discarded (`discard`).
+
+        Raises:
+            DeploymentError: the stack is in a state that a person has to get it out of, or CloudFormation cannot plan the change.
+            PackagingError: what goes into the zips is not installed.
+        """
+        assets = build_assets()
+        state = self._stack.settle()
+        self._stack.check_updatable(state)
+        if state is not None and not state.is_leftover:
+            uploads = missing_assets(self._s3, state.outputs["ArtifactBucketName"], assets)
+            change_set = self._change_sets.prepare(desired_platform(self._parameters, assets))
+            changes = () if change_set is None else change_set.changes
+            return Plan(state, change_set, changes, (), tuple(asset.key for asset in uploads))
+        template = Template.read(PLATFORM_TEMPLATE)
+        chosen = self._parameters.for_template()
+        changes = additions(template, chosen)
+        later = additions(template, chosen | asset_parameters(assets), frozenset(change.logical_id for change in changes))
+        plan = Plan(state, None, changes, later, tuple(asset.key for asset in assets))
+        if plan.leftover is not None:
+            return plan
+        change_set = self._change_sets.prepare(desired_platform(self._parameters, None))
+        return Plan(state, change_set, changes if change_set is None else change_set.changes, later, plan.uploads)
+
+    def discard(self, plan: Plan) -> None:
+        """Leaves everything as it was before `plan`."""
+        if plan.first is not None:
+            self._change_sets.discard(plan.first)
+
+    def apply(self, plan: Plan, on_progress: Callable[[str], None] = lambda line: None) -> PlatformOutputs:
+        """Does what `plan` says, and waits until it is done.
+
+        Raises:
+            DeploymentError: CloudFormation could not do it, and has put back what was there before; the message has its reasons.
+        """
+        assets = build_assets()
+        change = Change.UNCHANGED
+        if plan.is_fresh:
+            self._make_bucket(plan)
+            change = Change.CREATED
+        uploaded = self._upload(assets, on_progress)
+        second = self._change_sets.prepare(desired_platform(self._parameters, assets)) if plan.is_fresh else plan.first
+        if second is not None:
+            self._change_sets.execute(second)
+            change = Change.CREATED if plan.is_fresh else Change.UPDATED
+        return platform_outputs(existing(self._stack.describe(), self._stack.name), change, uploaded)
+
+    def _make_bucket(self, plan: Plan) -> None:
+        first = plan.first
+        if plan.leftover is not None:
+            self._stack.delete(plan.leftover)
+            first = self._change_sets.prepare(desired_platform(self._parameters, None))
+        if first is not None:
+            self._change_sets.execute(first)
+
+    def _upload(self, assets: Assets, on_progress: Callable[[str], None]) -> tuple[str, ...]:
+        bucket = existing(self._stack.describe(), self._stack.name).outputs["ArtifactBucketName"]
+        uploaded = upload_assets(self._s3, bucket, assets)
+        on_progress(f"{len(uploaded)} of {len(list(assets))} files uploaded to s3://{bucket}/code/")
+        return tuple(uploaded)
