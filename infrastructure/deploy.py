@@ -39,6 +39,8 @@ class PlatformParameters:
     project: str = "scones"
     stage: str = "dev"
     model_package_group_name: str = "scones-vehicle-classifier"
+    pipeline_name: str = "scones-vehicle-classifier"
+    notification_email: str = ""
     image_bucket_name: str = ""
     serving_mode: ServingMode = ServingMode.SERVERLESS
     serving_instance_type: str = "ml.c6i.large"
@@ -71,6 +73,7 @@ class PlatformOutputs:
     deployment_role_arn: str
     event_dead_letter_queue_url: str
     approval_rule_name: str
+    notification_topic_arn: str
     change: Change
     uploaded_keys: tuple[str, ...]
 

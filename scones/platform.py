@@ -29,6 +29,7 @@ def ensure_platform(context: Context, settings: Settings) -> Platform:
             project=settings.project.name,
             stage=settings.stage,
             model_package_group_name=settings.registry.model_package_group or settings.pipeline.name,
+            pipeline_name=settings.pipeline.name,
             confidence_threshold=settings.evaluation.confidence_threshold,
         )
         deploy_platform(target.session, parameters)

@@ -71,7 +71,15 @@ class FakeRegion:
         return {"Stacks": [stack]}
 
     def _outputs(self) -> dict[str, str]:
-        names = ["PipelineRoleArn", "JobRoleArn", "ModelRoleArn", "ModelPackageGroupName", "DeploymentRoleArn", "EventDeadLetterQueueUrl"]
+        names = [
+            "PipelineRoleArn",
+            "JobRoleArn",
+            "ModelRoleArn",
+            "ModelPackageGroupName",
+            "DeploymentRoleArn",
+            "EventDeadLetterQueueUrl",
+            "NotificationTopicArn",
+        ]
         outputs = {"ArtifactBucketName": BUCKET} | {name: name.lower() for name in names}
         if self.parameters.get("DeployInferenceWorkflowCodeKey"):
             outputs |= {"DeployFunctionName": "deploy", "ApprovalRuleName": "rule"}

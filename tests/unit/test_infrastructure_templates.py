@@ -13,8 +13,9 @@ import pytest
 from cfnlint.api import lint_file
 from cfnlint.decode import cfn_yaml
 
-from infrastructure.deploy import PlatformParameters, _asset_parameters
+from infrastructure.deploy import PlatformParameters, asset_parameters
 from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE, ROOT, WORKFLOW_DEFINITION, build_assets
+from infrastructure.templates import template_body
 from lambdas.common import clients
 from pipelines.settings import load_settings
 
@@ -62,7 +63,7 @@ def test_cfn_lint_finds_nothing(path: Path) -> None:
 
 
 def test_the_platform_template_can_be_sent_without_a_bucket() -> None:
-    assert PLATFORM_TEMPLATE.stat().st_size <= MAX_TEMPLATE_BODY_BYTES
+    assert len(template_body(PLATFORM_TEMPLATE).encode()) <= MAX_TEMPLATE_BODY_BYTES
 
 
 def test_the_deploying_function_sets_every_parameter_of_the_inference_stack() -> None:
@@ -87,7 +88,7 @@ def test_parameters_that_are_handed_on_mean_the_same_in_both_templates() -> None
 
 
 def test_deploy_platform_sets_every_parameter_of_the_platform_stack() -> None:
-    assert set(PlatformParameters().for_template()) | set(_asset_parameters(build_assets())) == set(PLATFORM["Parameters"])
+    assert set(PlatformParameters().for_template()) | set(asset_parameters(build_assets())) == set(PLATFORM["Parameters"])
 
 
 def test_the_defaults_of_deploy_platform_are_the_templates() -> None:
@@ -111,6 +112,7 @@ def test_outputs() -> None:
         "DeploymentRoleArn",
         "EventDeadLetterQueueUrl",
         "ApprovalRuleName",
+        "NotificationTopicArn",
     }
     assert set(INFERENCE["Outputs"]) == {"EndpointName", "StateMachineArn", "ReviewQueueUrl", "ModelPackageArn", "DecidedAt"}
 
@@ -240,5 +242,29 @@ def test_the_rule_takes_awss_events_of_our_group_to_the_function_and_to_the_dead
     (target,) = rule["Targets"]
     dead_letters = {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}
     assert target["DeadLetterConfig"]["Arn"] == FUNCTIONS["DeployFunction"]["DeadLetterConfig"]["TargetArn"] == dead_letters
-    allowed = RESOURCES["EventDeadLetterQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]["ArnEquals"]
-    assert allowed["aws:SourceArn"]["Fn::Sub"].endswith(f":rule/{rule['Name']['Fn::Sub']}")
+
+
+RULES = {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == "AWS::Events::Rule"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_a_rule_cannot_deliver_reaches_the_dead_letters(name: str) -> None:
+    allowed = RESOURCES["EventDeadLetterQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]["ArnLike"]
+    prefix = allowed["aws:SourceArn"]["Fn::Sub"].rpartition(":rule/")[2].removesuffix("*")
+    assert RULES[name]["Name"]["Fn::Sub"].startswith(prefix)
+    for target in RULES[name]["Targets"]:
+        assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if "InputTransformer" in rule["Targets"][0]])
+def test_what_people_are_told_is_one_text_whatever_stands_in_the_event(name: str) -> None:
+    (target,) = RULES[name]["Targets"]
+    transformer = target["InputTransformer"]
+    assert set(re.findall(r"<([\w-]+)>", transformer["InputTemplate"])) == set(transformer["InputPathsMap"])
+    assert isinstance(json.loads(transformer["InputTemplate"]), str)
+
+
+def test_every_alarm_tells_people() -> None:
+    for name, item in RESOURCES.items():
+        if item["Type"] == "AWS::CloudWatch::Alarm":
+            assert item["Properties"].get("AlarmActions"), name
