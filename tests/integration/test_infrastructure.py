@@ -22,7 +22,7 @@ def product(region: Any) -> Product:
 
 
 def test_people_are_told_which_step_failed_and_why(product: Product) -> None:
-    detail = {
+    detail: dict[str, Any] = {
         "failureReason": 'Quality gate missed: test accuracy 0.71; required: at least 0.9 (MinimumAccuracy), "as agreed".',
         "metadata": {},
         "stepName": "QualityGateMissed",
