@@ -27,7 +27,6 @@ HOLDS_DATA = frozenset(
     }
 )
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
-_LONGEST_VALUE = 120
 
 Json = Any
 
@@ -53,7 +52,7 @@ class Replacement(StrEnum):
 
 @dataclass(frozen=True)
 class PropertyChange:
-    """One reason for a change: `before` and `after` are None where CloudFormation does not say them."""
+    """A property that changes: `before` and `after` are texts, JSON where the value is no text, and None where CloudFormation does not say them."""
 
     name: str
     before: str | None
@@ -205,11 +204,7 @@ def _properties(details: list[Mapping[str, Json]]) -> Iterator[PropertyChange]:
         cause = detail.get("CausingEntity")
         known = found.get(name)
         if known is None:
-            found[name] = PropertyChange(name, _short(target.get("BeforeValue")), _short(target.get("AfterValue")), cause)
+            found[name] = PropertyChange(name, target.get("BeforeValue"), target.get("AfterValue"), cause)
         elif known.cause is None and cause is not None:
             found[name] = PropertyChange(name, known.before, known.after, cause)
     yield from found.values()
-
-
-def _short(value: str | None) -> str | None:
-    return value if value is None or len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"

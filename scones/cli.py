@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("scones.commands.logs:logs", "Show the logs of a step, a function or an endpoint."),
     "models": ("scones.commands.models:models", "List, show, compare, approve or reject model versions."),
     "classify": ("scones.commands.classify:classify", "Send photos through the production workflow."),
+    "aws": ("scones.commands.aws:aws", "Make, compare and remove the stacks; estimate what they cost."),
     "config": ("scones.commands.config:config", "Show every setting and where its value came from."),
     "mlflow": ("scones.commands.mlflow:mlflow", "Open MLflow's web page on the local experiments."),
 }

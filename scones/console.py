@@ -32,6 +32,10 @@ class Output:
         else:
             human(rich_console())
 
+    def notes(self) -> Console:
+        """Return a rich console for what a person should see before the result, on stderr."""
+        return rich_console(stderr=True)
+
     def note(self, message: str) -> None:
         """Write one line about what is going on, to stderr."""
         click.echo(message, err=True)

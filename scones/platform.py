@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from infrastructure.deploy import PlatformParameters
     from pipelines.platform import Platform
     from pipelines.settings import Settings
     from scones.options import Context
@@ -23,14 +24,20 @@ def ensure_platform(context: Context, settings: Settings) -> Platform:
 
     target = context.target
     if target.kind == "localcloud":
-        from infrastructure.deploy import PlatformParameters, deploy_platform
+        from infrastructure.deploy import deploy_platform
 
-        parameters = PlatformParameters(
-            project=settings.project.name,
-            stage=settings.stage,
-            model_package_group_name=settings.registry.model_package_group or settings.pipeline.name,
-            pipeline_name=settings.pipeline.name,
-            confidence_threshold=settings.evaluation.confidence_threshold,
-        )
-        deploy_platform(target.session, parameters)
+        deploy_platform(target.session, platform_parameters(settings))
     return resolve_platform(settings, target.session)
+
+
+def platform_parameters(settings: Settings) -> PlatformParameters:
+    """Return what the settings choose of the platform stack."""
+    from infrastructure.deploy import PlatformParameters
+
+    return PlatformParameters(
+        project=settings.project.name,
+        stage=settings.stage,
+        model_package_group_name=settings.registry.model_package_group or settings.pipeline.name,
+        pipeline_name=settings.pipeline.name,
+        confidence_threshold=settings.evaluation.confidence_threshold,
+    )

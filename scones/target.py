@@ -43,6 +43,11 @@ class Target:
         """Return a boto3 client onto the target."""
         return self.session.client(service)
 
+    def place(self) -> str:
+        """Return the target with its account and region, which are asked for, so that credentials that do not work are found here."""
+        account = self.client("sts").get_caller_identity()["Account"]
+        return f"{self}, account {account}, {self.session.region_name}"
+
     def __str__(self) -> str:
         return f"localcloud at {self.endpoint_url}" if self.kind == "localcloud" else "AWS"
 

@@ -1,0 +1,195 @@
+"""``scones aws``: the stacks of the system, made, compared and removed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scones.asking import confirmed
+from scones.errors import ExitCode, SconesError
+from scones.options import Context, command_options, settings_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infrastructure.bootstrap import Plan
+    from infrastructure.costs import Estimate, Usage
+    from infrastructure.deploy import PlatformParameters
+    from pipelines.settings import Settings
+
+#: For everything that a command has CloudFormation do.
+STACK_SECONDS = 3600.0
+
+
+@click.group()
+def aws() -> None:
+    """Make, compare and remove the system's stacks: on localcloud to try it, with --aws in an account."""
+
+
+def usage_options(function: Any) -> Any:
+    """Add the options that say how much the system is used, for the estimate of cost."""
+    for option, help_text, default in (
+        ("--photos-per-month", "For the estimate: photos classified in a month.", 10_000),
+        ("--runs-per-month", "For the estimate: runs of the pipeline in a month.", 4),
+    ):
+        function = click.option(option, type=click.IntRange(min=0), default=default, show_default=True, help=help_text)(function)
+    return function
+
+
+def usage_of(photos_per_month: int, runs_per_month: int) -> Usage:
+    """Return the use that an estimate assumes."""
+    from infrastructure.costs import Usage
+
+    return Usage(photos=photos_per_month, runs=runs_per_month)
+
+
+@aws.command()
+@usage_options
+@settings_options
+@command_options(needs_target=False)
+def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Estimate what the system costs a month with the settings of a stage. Asks nobody: the prices are in a table here."""
+    from scones.costs import document, estimate, print_estimate
+    from scones.platform import platform_parameters
+    from scones.settings import load
+
+    settings = load(stage, overrides).settings
+    found = estimate(settings, platform_parameters(settings), usage_of(photos_per_month, runs_per_month))
+    context.output.result(document(found), lambda console: print_estimate(console, found))
+
+
+@aws.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would change and change nothing.")
+@usage_options
+@settings_options
+@command_options()
+def bootstrap(
+    context: Context,
+    yes: bool,
+    dry_run: bool,
+    photos_per_month: int,
+    runs_per_month: int,
+    stage: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Create or update the platform stack: buckets, roles, registry, the rule and the function that deploy what a person approves.
+
+    Shows what CloudFormation would change and what it costs, then asks. In a fresh account there are two steps: the stack without
+    functions makes the bucket; their code is uploaded to it; then they are added. Broken off in between, it goes on from there next time.
+    """
+    from infrastructure.bootstrap import Bootstrap
+    from infrastructure.deploy import watched_stack
+    from scones.costs import estimate
+    from scones.platform import platform_parameters
+    from scones.settings import load
+
+    settings = load(stage, overrides).settings
+    parameters = platform_parameters(settings)
+    check_names(settings, parameters)
+    say = context.output.note
+    session = context.target.session
+    stack = watched_stack(session, parameters.stack_name, time.monotonic() + STACK_SECONDS, say)
+    platform = Bootstrap(session, stack, parameters)
+    say(f"{context.target.place()}, stage {settings.stage}: what would the stack {parameters.stack_name} change? ...")
+    plan = platform.plan()
+    cost = estimate(settings, parameters, usage_of(photos_per_month, runs_per_month))
+    result = _plan_document(context, parameters, plan, cost)
+    if plan.changes_nothing:
+        context.output.result(
+            {**result, "outcome": "unchanged"},
+            lambda console: console.print(f"No changes: the stack {parameters.stack_name} is as the sources and the settings say."),
+        )
+        return
+    try:
+        if dry_run:
+            platform.discard(plan)
+            context.output.result({**result, "outcome": "planned"}, lambda console: _print_plan(console, parameters, plan, cost))
+            say("Nothing was changed (--dry-run).")
+            return
+        _print_plan(context.output.notes(), parameters, plan, cost)
+        agreed = confirmed(f"Change the stack {parameters.stack_name}?", yes=yes)
+    except BaseException:
+        platform.discard(plan)
+        raise
+    if not agreed:
+        platform.discard(plan)
+        raise SconesError("Nothing was changed", exit_code=ExitCode.FAILED)
+    outputs = platform.apply(plan, say)
+    result |= {"outcome": outputs.change.value, "artifact_bucket": outputs.artifact_bucket_name, "uploaded": list(outputs.uploaded_keys)}
+
+    def human(console: Console) -> None:
+        console.print(
+            f"The stack {parameters.stack_name} is {outputs.change.value}; images, code and models go to {outputs.artifact_bucket_name}."
+        )
+        for line in _next_steps(context, settings):
+            console.print(line, soft_wrap=True)
+
+    context.output.result(result, human)
+
+
+def check_names(settings: Settings, parameters: PlatformParameters) -> None:
+    """Refuse settings that name a platform stack which would not be the one that is deployed.
+
+    Raises:
+        SconesError: They do.
+    """
+    if settings.aws.platform_stack != parameters.stack_name:
+        raise SconesError(
+            f"aws.platform_stack is {settings.aws.platform_stack}, but the stack of the project {parameters.project} is {parameters.stack_name}",
+            f"Add --set aws.platform_stack={parameters.stack_name}, or put it into the stage's file in config/.",
+            ExitCode.USAGE,
+        )
+
+
+def _plan_document(context: Context, parameters: PlatformParameters, plan: Plan, cost: Estimate) -> dict[str, Any]:
+    from scones import costs
+    from scones.changes import document
+
+    return {
+        "target": context.target.place(),
+        "stack": parameters.stack_name,
+        "status": None if plan.state is None else plan.state.status,
+        "steps": 2 if plan.is_fresh else 1,
+        "changes": [document(change) for change in plan.changes],
+        "second_step": [document(change) for change in plan.later],
+        "uploads": list(plan.uploads),
+        "costs": costs.document(cost),
+    }
+
+
+def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, cost: Estimate) -> None:
+    from scones.changes import print_changes, summary
+    from scones.costs import print_estimate
+
+    name = parameters.stack_name
+    if plan.leftover is not None:
+        console.print(f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted, then made anew.")
+    if plan.is_fresh:
+        console.print(f"There is no platform yet. Step 1 of 2 creates the stack {name} with the bucket: {summary(plan.changes)}")
+        print_changes(console, plan.changes)
+        console.print(f"Then {len(plan.uploads)} files of code go to the bucket. Step 2 of 2 adds what runs it: {summary(plan.later)}")
+        print_changes(console, plan.later)
+    else:
+        served = "" if plan.state is None else plan.state.parameters.get("Stage", "")
+        if served not in ("", parameters.stage):
+            console.print(
+                f"[bold red]The stack {name} is of the stage {served}, not {parameters.stage}: it would get another, empty bucket.[/]"
+            )
+        console.print(f"{len(plan.uploads)} files of code are uploaded first." if plan.uploads else "All code is uploaded already.")
+        if plan.first is not None:
+            console.print(f"The stack {name} changes: {summary(plan.changes) or 'outputs or tags only'}")
+            print_changes(console, plan.changes)
+    print_estimate(console, cost)
+
+
+def _next_steps(context: Context, settings: Settings) -> list[str]:
+    from scones.registry import stack_outputs
+
+    option = " --aws" if context.aws else ""
+    lines = [f"Next: train a model (scones run{option} --data FOLDER), then approve it (scones models approve{option})."]
+    if stack_outputs(context.target, f"{settings.project.name}-inference") is not None:
+        lines = [f"Production gets new code and settings with the next decision, or now: scones deploy refresh{option}"]
+    return lines

@@ -1,0 +1,163 @@
+"""`scones aws` against a region: what it shows, what it changes, and that it goes on where it broke off.
+
+The tests share a region and run in the order of this file. `--aws` with AWS_ENDPOINT_URL makes them the commands as typed on AWS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import Region
+
+from scones.cli import cli
+from scones.errors import ExitCode, SconesError
+
+PLATFORM = "scones-platform"
+BUCKET = "scones-dev-123456789012-us-east-1"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command wrote and how it ended."""
+
+    stdout: str
+    stderr: str
+    error: BaseException | None
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment(region: Region) -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ENDPOINT_URL", region.endpoint_url)
+    patch.delenv("SCONES_STAGE", raising=False)
+    yield
+    patch.undo()
+
+
+def scones(*arguments: str, typed: str | None = None) -> Answer:
+    result = CliRunner().invoke(cli, [*arguments, "--aws"], input=typed, standalone_mode=False)
+    if result.exception is not None and not isinstance(result.exception, SconesError | SystemExit):
+        raise result.exception
+    return Answer(result.stdout, result.stderr, result.exception)
+
+
+def stacks(region: Region) -> dict[str, str]:
+    return {stack["StackName"]: stack["StackStatus"] for stack in region.client("cloudformation").describe_stacks()["Stacks"]}
+
+
+def waiting(region: Region) -> list[str]:
+    summaries = region.client("cloudformation").list_change_sets(StackName=PLATFORM)["Summaries"]
+    return [item["ChangeSetName"] for item in summaries if item["ExecutionStatus"] == "AVAILABLE"]
+
+
+# --- bootstrap ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_in_a_fresh_account_shows_both_steps_and_leaves_nothing(region: Region) -> None:
+    answer = scones("aws", "bootstrap", "--dry-run", "--json")
+    plan = answer.document
+    assert (plan["outcome"], plan["steps"], plan["status"]) == ("planned", 2, None)
+    assert {change["action"] for change in plan["changes"]} == {"Add"}
+    assert "ArtifactBucket" in {change["resource"] for change in plan["changes"]}
+    assert "DeployFunction" in {change["resource"] for change in plan["second_step"]}
+    assert plan["costs"]["monthly"] >= plan["costs"]["monthly_when_idle"] > 0
+    assert stacks(region) == {}
+    text = scones("aws", "bootstrap", "--dry-run").stdout
+    for words in ("Step 1 of 2", "Step 2 of 2", "cost a month, about", "of that"):
+        assert words in text
+    assert region.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_without_a_terminal_it_asks_for_the_option_and_leaves_nothing(region: Region) -> None:
+    answer = scones("aws", "bootstrap")
+    assert isinstance(answer.error, SconesError)
+    assert answer.error.exit_code == ExitCode.USAGE
+    assert "--yes" in str(answer.error.hint)
+    assert stacks(region) == {}
+
+
+def test_saying_no_leaves_nothing(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scones.asking._require_terminal", lambda option: None)
+    answer = scones("aws", "bootstrap", typed="n\n")
+    assert isinstance(answer.error, SconesError)
+    assert answer.error.exit_code == ExitCode.FAILED
+    assert "Step 1 of 2" in answer.stderr
+    assert stacks(region) == {}
+
+
+def test_another_persons_change_set_survives_a_dry_run(region: Region) -> None:
+    client = region.client("cloudformation")
+    template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
+    client.create_change_set(StackName=PLATFORM, ChangeSetName="of-somebody-else", ChangeSetType="CREATE", TemplateBody=template)
+    assert scones("aws", "bootstrap", "--dry-run", "--json").document["outcome"] == "planned"
+    assert stacks(region) == {PLATFORM: "REVIEW_IN_PROGRESS"}
+    assert [item["ChangeSetName"] for item in client.list_change_sets(StackName=PLATFORM)["Summaries"]] == ["of-somebody-else"]
+    client.delete_stack(StackName=PLATFORM)
+
+
+def test_a_leftover_of_a_failed_creation_is_shown_and_replaced(region: Region, poll: Callable[..., Any]) -> None:
+    client = region.client("cloudformation")
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "the-same-name"}}
+    client.create_stack(StackName=PLATFORM, TemplateBody=json.dumps({"Resources": {"A": bucket, "B": {**bucket, "DependsOn": "A"}}}))
+    poll(lambda: stacks(region) == {PLATFORM: "ROLLBACK_COMPLETE"})
+    text = scones("aws", "bootstrap", "--dry-run").stdout
+    assert "is in ROLLBACK_COMPLETE: nothing in it serves" in text
+    assert stacks(region) == {PLATFORM: "ROLLBACK_COMPLETE"}
+
+
+def test_it_makes_the_platform_in_two_steps_and_says_what_is_next(region: Region) -> None:
+    answer = scones("aws", "bootstrap", "--yes")
+    assert answer.error is None
+    assert f"is created; images, code and models go to {BUCKET}" in answer.stdout
+    assert "scones run --aws" in answer.stdout
+    assert "files uploaded" in answer.stderr
+    assert stacks(region) == {PLATFORM: "UPDATE_COMPLETE"}
+    region.client("lambda").get_function(FunctionName="scones-deploy-inference-workflow")
+
+
+def test_again_it_says_that_nothing_changes(region: Region) -> None:
+    client = region.client("cloudformation")
+
+    def history() -> tuple[int, int]:
+        return len(client.describe_stack_events(StackName=PLATFORM)["StackEvents"]), len(waiting(region))
+
+    before = history()
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "unchanged"
+    assert history() == before
+
+
+def test_what_a_setting_changes_is_shown_to_the_last_property(region: Region) -> None:
+    text = scones("aws", "bootstrap", "--dry-run", "--set", "evaluation.confidence_threshold=0.8").stdout
+    assert "STACK_PARAMETERS.ConfidenceThreshold" in text
+    assert "0.93 → 0.8" in text
+
+
+def test_a_replaced_bucket_is_kept_and_the_wrong_stage_is_pointed_out(region: Region) -> None:
+    answer = scones("aws", "bootstrap", "--dry-run", "--stage", "staging")
+    assert "is of the stage dev, not staging" in answer.stdout
+    assert "replace, the old one is kept" in answer.stdout
+
+
+def test_a_code_file_that_was_deleted_is_uploaded_again(region: Region) -> None:
+    s3 = region.client("s3")
+    key = s3.list_objects_v2(Bucket=BUCKET, Prefix="code/lambdas/")["Contents"][0]["Key"]
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    assert scones("aws", "bootstrap", "--dry-run", "--json").document["uploads"] == [key]
+    assert scones("aws", "bootstrap", "--yes", "--json").document["uploaded"] == [key]
+    s3.head_object(Bucket=BUCKET, Key=key)
+
+
+def test_a_platform_stack_of_another_name_is_a_mistake_in_the_settings() -> None:
+    answer = scones("aws", "bootstrap", "--set", "project.name=other")
+    assert isinstance(answer.error, SconesError)
+    assert answer.error.exit_code == ExitCode.USAGE
+    assert "--set aws.platform_stack=other-platform" in str(answer.error.hint)
