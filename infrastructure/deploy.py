@@ -139,21 +139,47 @@ def refresh_inference(session: Any, platform: PlatformOutputs, inference_stack_n
     if state is None or not state.serves:
         return None
     arn = ModelPackageArn.parse(state.parameters["ModelPackageArn"])
+    return request_deployment(session, platform.deploy_function_name, arn, state.parameters["DecidedAt"]).outcome
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the deploying function did: "created", "updated", "unchanged" or "ignored", and why."""
+
+    outcome: str
+    reason: str
+
+
+def request_deployment(session: Any, function_name: str, arn: ModelPackageArn, decided_at: str) -> Decision:
+    """Has the deploying function deploy a version as if it had been approved at `decided_at`, and waits until that is done.
+
+    The same path, role and rules as after an approval: the version must be Approved, and the latest decision wins.
+
+    Args:
+        session: a boto3 session.
+        function_name: the platform's deploying function.
+        arn: the version.
+        decided_at: in ISO 8601.
+
+    Raises:
+        DeploymentError: the function failed; the message is its error, with its name before it.
+        botocore.exceptions.ReadTimeoutError: no answer came; the function may still be at work.
+    """
     event = {
-        "id": f"refresh-{platform.deploy_function_name}",
+        "id": f"refresh-{function_name}",
         "source": "scones.platform",
         "detail-type": DETAIL_TYPE,
         "account": arn.account,
         "region": arn.region,
-        "time": state.parameters["DecidedAt"],
+        "time": decided_at,
         "detail": {"ModelPackageGroupName": arn.group, "ModelPackageArn": arn.arn, "ModelApprovalStatus": APPROVED},
     }
     client = session.client("lambda", config=Config(read_timeout=FUNCTION_TIMEOUT_SECONDS, retries={"total_max_attempts": 1}))
-    response = client.invoke(FunctionName=platform.deploy_function_name, Payload=json.dumps(event).encode())
+    response = client.invoke(FunctionName=function_name, Payload=json.dumps(event).encode())
     answer = json.loads(response["Payload"].read())
     if "FunctionError" in response:
         raise DeploymentError(f"{answer.get('errorType', 'Error')}: {answer.get('errorMessage', answer)}")
-    return str(answer["outcome"])
+    return Decision(str(answer["outcome"]), str(answer.get("reason", "")))
 
 
 def desired_platform(parameters: PlatformParameters, assets: Assets | None) -> Desired:

@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Mapping
 
-from infrastructure.packaging import PLATFORM_TEMPLATE
-from infrastructure.templates import Template
+from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE
+from infrastructure.templates import Template, template_body
+from lambdas.deploy_inference_workflow.errors import DeploymentError
+from lambdas.deploy_inference_workflow.stacks import Desired, StackState
 
 DEPLOY_FUNCTION = "DeployFunction"
 _WHOLE = re.compile(r"\$\{(\w+)\}")
@@ -29,3 +31,26 @@ def inference_parameters(platform_parameters: Mapping[str, str]) -> dict[str, st
         match = _WHOLE.fullmatch(value)
         values[name] = value if "${" not in value else known.get(match[1]) if match is not None else None
     return values
+
+
+def desired_inference(platform_parameters: Mapping[str, str], state: StackState) -> tuple[Desired, frozenset[str]]:
+    """Returns what the sources would make of an inference stack, with the model version that it serves.
+
+    Args:
+        platform_parameters: of `platform.yaml`, the keys of its code included.
+        state: the inference stack as it is.
+
+    Returns:
+        What the stack would be, and which of its parameters keep their values.
+
+    Raises:
+        DeploymentError: the template needs a value that only the next platform has.
+    """
+    handed_on = inference_parameters(platform_parameters)
+    known = {name: value for name, value in handed_on.items() if value is not None}
+    template = Template.read(INFERENCE_TEMPLATE)
+    previous = frozenset(template.document["Parameters"]) - known.keys()
+    missing = sorted(previous - state.parameters.keys() - template.defaults.keys())
+    if missing:
+        raise DeploymentError(f"inference.yaml takes {', '.join(missing)} now, which the platform that is deployed does not give yet")
+    return Desired({"TemplateBody": template_body(INFERENCE_TEMPLATE)}, known), previous & state.parameters.keys()

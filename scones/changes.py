@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from infrastructure.changes import ResourceChange
 
 _LONGEST_VALUE = 80
+_CONTEXT = 10
 
 
 def document(change: ResourceChange) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def print_changes(console: Console, changes: Iterable[ResourceChange]) -> None:
             if not found:
                 table.add_row("", f"  {item.name}", "", escape(f"because of {item.cause}" if item.cause else "differs"))
             for path, before, after in found:
-                table.add_row("", escape(f"  {item.name}{path}"), "", escape(f"{_shown(before)} → {_shown(after)}"))
+                table.add_row("", escape(f"  {item.name}{path}"), "", escape(arrow(before, after)))
     console.print(table)
 
 
@@ -98,9 +99,22 @@ def _parsed(value: Any) -> Any:
     return value
 
 
-def _shown(value: Any) -> str:
+def arrow(before: Any, after: Any) -> str:
+    """Return how a value changes in a few words: of two long texts, the part that differs."""
+    left, right = _text(before), _text(after)
+    if max(len(left), len(right)) > _LONGEST_VALUE:
+        same = next((at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), min(len(left), len(right)))
+        if same > _CONTEXT:
+            left, right = (f"…{text[same - _CONTEXT :]}" for text in (left, right))
+    return f"{_cut(left)} → {_cut(right)}"
+
+
+def _text(value: Any) -> str:
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value)
-    text = text.replace("{{changeSet:KNOWN_AFTER_APPLY}}", "(known afterwards)")
+    return text.replace("{{changeSet:KNOWN_AFTER_APPLY}}", "(known afterwards)")
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

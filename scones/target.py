@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,9 @@ class Target:
     state_dir: Path
     endpoint_url: str | None
 
-    @property
+    @functools.cached_property
     def session(self) -> boto3.Session:
-        """Return a boto3 session; its clients go to the target."""
+        """Return the boto3 session whose clients go to the target. One for all: each would read AWS's service models anew."""
         import boto3
 
         return boto3.Session()

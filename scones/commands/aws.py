@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,34 @@ def bootstrap(
             console.print(line, soft_wrap=True)
 
     context.output.result(result, human)
+
+
+@aws.command()
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when something differs, as git diff does (default: with 0).")
+@settings_options
+@command_options()
+def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Compare the stacks with the sources and the settings, and with reality: what was changed or deleted by hand (drift).
+
+    Changes nothing. What cannot be found out is said to be not known; it counts as no difference for --exit-code.
+    """
+    from scones.comparison import Comparison, print_difference
+    from scones.platform import platform_parameters
+    from scones.settings import load
+
+    settings = load(stage, overrides).settings
+    parameters = platform_parameters(settings)
+    check_names(settings, parameters)
+    context.output.note(f"{context.target.place()}, stage {settings.stage}: comparing ...")
+    found = Comparison(context.target, parameters, STACK_SECONDS, context.output.note).stacks()
+
+    def human(console: Console) -> None:
+        for difference in found:
+            print_difference(console, difference)
+
+    context.output.result([difference.document() for difference in found], human)
+    if exit_code and any(difference.differs for difference in found):
+        sys.exit(ExitCode.FAILED)
 
 
 def check_names(settings: Settings, parameters: PlatformParameters) -> None:

@@ -6,48 +6,17 @@ The tests share a region and run in the order of this file. `--aws` with AWS_END
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from conftest import Region
 
-from scones.cli import cli
+from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from scones.errors import ExitCode, SconesError
 
 PLATFORM = "scones-platform"
 BUCKET = "scones-dev-123456789012-us-east-1"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command wrote and how it ended."""
-
-    stdout: str
-    stderr: str
-    error: BaseException | None
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.stdout)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _environment(region: Region) -> Iterator[None]:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ENDPOINT_URL", region.endpoint_url)
-    patch.delenv("SCONES_STAGE", raising=False)
-    yield
-    patch.undo()
-
-
-def scones(*arguments: str, typed: str | None = None) -> Answer:
-    result = CliRunner().invoke(cli, [*arguments, "--aws"], input=typed, standalone_mode=False)
-    if result.exception is not None and not isinstance(result.exception, SconesError | SystemExit):
-        raise result.exception
-    return Answer(result.stdout, result.stderr, result.exception)
 
 
 def stacks(region: Region) -> dict[str, str]:

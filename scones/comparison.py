@@ -1,0 +1,166 @@
+"""What is deployed against what the sources say, and against what is really there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scones import changes as changes_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from infrastructure.changes import ResourceChange
+    from infrastructure.deploy import PlatformParameters
+    from infrastructure.drift import Drift
+    from lambdas.deploy_inference_workflow.stacks import Desired, StackState
+    from scones.target import Target
+
+    #: What a stack would become, and which parameters keep their values; from the stack as it is.
+    Wanted = Callable[[StackState], tuple[Desired, frozenset[str]]]
+
+
+@dataclass(frozen=True)
+class StackDifference:
+    """How one stack differs.
+
+    Attributes:
+        stack: Its name.
+        status: CloudFormation's status; None when it is not deployed.
+        changes: What the sources would change; None when that is not known.
+        reason: Why it is not known.
+        drift: What was changed by hand; None when the stack is not deployed.
+    """
+
+    stack: str
+    status: str | None
+    changes: tuple[ResourceChange, ...] | None = ()
+    reason: str | None = None
+    drift: Drift | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the sources would change something, or something was changed by hand."""
+        return bool(self.changes) or (self.drift is not None and bool(self.drift.resources))
+
+    def document(self) -> dict[str, Any]:
+        """Return the difference as --json prints it."""
+        drift = self.drift
+        return {
+            "stack": self.stack,
+            "status": self.status,
+            "changes": None if self.changes is None else [changes_view.document(change) for change in self.changes],
+            "reason": self.reason,
+            "drift": None if drift is None else {
+                "status": drift.status.value,
+                "checked": drift.checked,
+                "reason": drift.reason,
+                "resources": [
+                    {
+                        "resource": item.logical_id,
+                        "type": item.type,
+                        "physical_id": item.physical_id,
+                        "status": item.status,
+                        "differences": [vars(found) for found in item.differences],
+                    }
+                    for item in drift.resources
+                ],
+            },
+        }  # fmt: skip
+
+
+class Comparison:
+    """Compares the project's stacks."""
+
+    def __init__(self, target: Target, parameters: PlatformParameters, seconds: float, say: Callable[[str], None]) -> None:
+        self._session = target.session
+        self._parameters = parameters
+        self._deadline = time.monotonic() + seconds
+        self._say = say
+
+    def stacks(self) -> list[StackDifference]:
+        """Return how each stack differs, in the order in which they build on each other."""
+        from infrastructure.deploy import asset_parameters, desired_platform
+        from infrastructure.inference import desired_inference
+        from infrastructure.packaging import build_assets
+
+        assets = build_assets()
+        with_code = self._parameters.for_template() | asset_parameters(assets)
+        project = self._parameters.project
+        return [
+            self._compare(self._parameters.stack_name, lambda _: (desired_platform(self._parameters, assets), frozenset())),
+            self._compare(f"{project}-inference", lambda state: desired_inference(with_code, state)),
+            self._compare(f"{project}-cicd", None),
+        ]
+
+    def _compare(self, name: str, wanted: Wanted | None) -> StackDifference:
+        from botocore.exceptions import ClientError
+
+        from infrastructure.changes import ChangeSets
+        from infrastructure.deploy import watched_stack
+        from infrastructure.drift import detect_drift
+        from lambdas.deploy_inference_workflow.errors import DeploymentError
+
+        stack = watched_stack(self._session, name, self._deadline, self._say)
+        state = stack.settle()
+        if state is None or state.status == "REVIEW_IN_PROGRESS":
+            return StackDifference(name, None)
+        client = self._session.client("cloudformation")
+        drift = detect_drift(client, name, stack.seconds_left)
+        if wanted is None:
+            return StackDifference(name, state.status, None, f"deployed by its own command, scones {name.rpartition('-')[2]} deploy", drift)
+        if state.is_leftover:
+            return StackDifference(name, state.status, None, "a creation or deletion failed; nothing in it serves", drift)
+        try:
+            stack.check_updatable(state)
+            change_sets = ChangeSets(client, stack)
+            change_set = change_sets.prepare(*wanted(state))
+            if change_set is None:
+                return StackDifference(name, state.status, (), None, drift)
+            change_sets.discard(change_set)
+            return StackDifference(name, state.status, change_set.changes, None, drift)
+        except (DeploymentError, ClientError) as error:
+            return StackDifference(name, state.status, None, str(error), drift)
+
+
+def print_difference(console: Console, difference: StackDifference) -> None:
+    """Print how one stack differs."""
+    from rich.markup import escape
+
+    if difference.status is None:
+        console.print(f"[bold]{difference.stack}[/]: not deployed")
+        return
+    console.print(f"[bold]{difference.stack}[/] ({difference.status})")
+    if difference.changes is None:
+        console.print(f"  sources: not known what they would change: {escape(difference.reason or '')}", soft_wrap=True)
+    elif not difference.changes:
+        console.print("  sources: nothing would change")
+    else:
+        console.print(f"  sources: {changes_view.summary(difference.changes)}")
+        changes_view.print_changes(console, difference.changes)
+    if difference.drift is not None:
+        _print_drift(console, difference.drift)
+
+
+def _print_drift(console: Console, drift: Drift) -> None:
+    from rich.markup import escape
+
+    from infrastructure.drift import DriftStatus
+
+    if drift.status is DriftStatus.UNKNOWN:
+        console.print(f"  by hand: not known ({escape(drift.reason or '')})", soft_wrap=True)
+        return
+    if drift.status is DriftStatus.IN_SYNC:
+        console.print(f"  by hand: nothing was changed ({drift.checked} resources compared; CloudFormation cannot compare every type)")
+        return
+    console.print(f"  by hand: [red]{len(drift.resources)} of {drift.checked} resources compared were changed or deleted[/]")
+    for resource in drift.resources:
+        console.print(f"    {escape(resource.logical_id)} ({resource.type}): {resource.status.lower()}")
+        for found in resource.differences:
+            for path, expected, actual in changes_view.differences(found.expected, found.actual, found.path):
+                console.print(f"      {escape(path)}: {escape(changes_view.arrow(expected, actual))}")
+    if drift.reason:
+        console.print(f"    not everything could be compared: {escape(drift.reason)}", soft_wrap=True)

@@ -1,0 +1,138 @@
+"""`scones deploy` and `scones aws diff` with models in production. The tests share a region and run in the order of this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Region, poll
+
+from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
+from helpers_product import STACK, Product
+from scones.errors import ExitCode, SconesError
+
+
+@pytest.fixture(scope="module")
+def product(region: Region) -> Product:
+    product = Product(region, poll)
+    product.deploy()
+    return product
+
+
+@pytest.fixture(scope="module")
+def versions(product: Product) -> list[str]:
+    """Three versions; the first two were in production one after the other, the third waits."""
+    arns = [product.register() for _ in range(3)]
+    product.decide(arns[0])
+    product.settled("CREATE_COMPLETE", arns[0])
+    product.decide(arns[1])
+    product.settled("UPDATE_COMPLETE", arns[1])
+    return arns
+
+
+def serving(product: Product) -> str:
+    return str(product.stack()["Outputs"]["ModelPackageArn"])
+
+
+def refused(*arguments: str) -> SconesError:
+    error = scones(*arguments).error
+    assert isinstance(error, SconesError)
+    return error
+
+
+def test_without_a_production_there_is_nothing_to_roll_back(product: Product) -> None:
+    error = refused("deploy", "rollback")
+    assert error.exit_code == ExitCode.USAGE
+    assert "Nothing is in production" in error.message
+    assert scones("deploy", "history", "--json").document == []
+
+
+def test_fresh_stacks_differ_in_nothing(product: Product, versions: list[str]) -> None:
+    platform, inference, cicd = scones("aws", "diff", "--json").document
+    assert (platform["changes"], platform["status"]) == ([], "UPDATE_COMPLETE")
+    assert (inference["stack"], inference["changes"]) == (STACK, [])
+    assert (cicd["stack"], cicd["status"]) == ("scones-cicd", None)
+    assert platform["drift"]["status"] in ("IN_SYNC", "UNKNOWN")
+
+
+def test_a_changed_setting_is_a_difference_of_both_stacks(product: Product, versions: list[str]) -> None:
+    changed = ("--set", "evaluation.confidence_threshold=0.5")
+    answer = scones("aws", "diff", "--exit-code", *changed)
+    assert isinstance(answer.error, SystemExit)
+    assert answer.error.code == ExitCode.FAILED
+    assert "CONFIDENCE_THRESHOLD: 0.93 → 0.5" in " ".join(
+        answer.stdout.replace("Environment.Variables.CONFIDENCE_THRESHOLD", "CONFIDENCE_THRESHOLD:").split()
+    )
+    assert scones("aws", "diff", *changed).error is None
+    assert [stack["StackStatus"] for stack in product.client("cloudformation").describe_stacks()["Stacks"]] == ["UPDATE_COMPLETE"] * 2
+
+
+def test_history_says_what_served_when(versions: list[str]) -> None:
+    history = scones("deploy", "history", "--json").document
+    assert [(item["version"], item["outcome"]) for item in history] == [(2, "updated"), (1, "created")]
+
+
+def test_a_dry_run_of_a_rollback_shows_what_would_change_and_changes_nothing(product: Product, versions: list[str]) -> None:
+    plan = scones("deploy", "rollback", "--dry-run", "--json").document
+    assert (plan["from"]["version"], plan["to"]["version"], plan["outcome"]) == (2, 1, "planned")
+    assert "Model" in {change["resource"] for change in plan["changes"]}
+    assert serving(product) == versions[1]
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [("3", "Version 3 is PendingManualApproval"), ("2", "in production already"), ("9", "no version '9'")]
+)
+def test_only_another_approved_version_is_rolled_back_to(product: Product, versions: list[str], version: str, words: str) -> None:
+    error = refused("deploy", "rollback", version)
+    assert error.exit_code == ExitCode.USAGE
+    assert words in error.message
+    assert serving(product) == versions[1]
+
+
+def test_rollback_deploys_the_version_that_served_before(product: Product, versions: list[str]) -> None:
+    answer = scones("deploy", "rollback")
+    assert answer.error is None
+    assert "Version 1 is in production (updated" in answer.stdout
+    assert "scones models reject 2" in answer.stdout
+    assert serving(product) == versions[0]
+    # And back again: what served before is the second one now.
+    assert scones("deploy", "rollback", "--json").document["to"]["version"] == 2
+    assert serving(product) == versions[1]
+
+
+def test_a_decision_that_this_machines_clock_says_is_in_the_future_does_not_win(
+    product: Product, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import UTC, datetime
+
+    class Yesterday(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Yesterday:
+            return cls(2020, 1, 1, tzinfo=tz or UTC)
+
+    monkeypatch.setattr("scones.production.datetime", Yesterday)
+    assert scones("deploy", "rollback", "1", "--json").document["outcome"] == "updated"
+    assert serving(product) == versions[0]
+
+
+def test_what_cannot_be_deployed_leaves_what_serves(product: Product, versions: list[str]) -> None:
+    bad = product.register(script="raise RuntimeError('this model cannot be loaded')")
+    product.client("sagemaker").update_model_package(ModelPackageArn=bad, ModelApprovalStatus="Approved")
+    product.settled("UPDATE_ROLLBACK_COMPLETE")
+    poll(lambda: any(item["outcome"] == "failed" for item in scones("deploy", "history", "--json").document))
+    error = refused("deploy", "rollback", "4")
+    assert error.exit_code == ExitCode.FAILED
+    assert "Version 4 was not deployed" in error.message
+    assert "Version 1 serves on" in str(error.hint)
+    assert serving(product) == versions[0]
+
+
+def test_refresh_brings_the_platforms_settings_to_production(product: Product, versions: list[str]) -> None:
+    assert scones("deploy", "refresh", "--json").document["outcome"] == "unchanged"
+    scones("aws", "bootstrap", "--yes", "--set", "evaluation.confidence_threshold=0.5")
+    planned = scones("deploy", "refresh", "--dry-run", "--json").document
+    assert {change["resource"] for change in planned["changes"]} >= {"FilterLowConfidenceInferencesFunction"}
+    assert product.stack()["Parameters"]["ConfidenceThreshold"] == "0.93"
+    assert scones("deploy", "refresh", "--json").document["outcome"] == "updated"
+    assert product.stack()["Parameters"]["ConfidenceThreshold"] == "0.5"
+    assert serving(product) == versions[0]
