@@ -109,7 +109,8 @@ class Template:
             for name, output in (self.document.get("Outputs") or {}).items()
             if not references(output) & gone and output.get("Condition") is None
         }
-        return Template({**self.document, "Resources": resources, "Outputs": outputs})
+        rest = {name: section for name, section in self.document.items() if name not in ("Resources", "Outputs")}
+        return Template({**rest, "Resources": resources, **({"Outputs": outputs} if outputs else {})})
 
 
 def template_body(path: Path) -> str:

@@ -159,6 +159,66 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
         sys.exit(ExitCode.FAILED)
 
 
+@aws.command()
+@click.option("--delete-data", is_flag=True, help="Delete images, models, reports and the registry too.")
+@click.option("--confirm", metavar="NAME", help="The project's name, for scripts; else it is asked for.")
+@click.option("--dry-run", is_flag=True, help="Show what would go and what would stay, and remove nothing.")
+@settings_options
+@command_options()
+def destroy(
+    context: Context,
+    delete_data: bool,
+    confirm: str | None,
+    dry_run: bool,
+    stage: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Remove the system: production, staging, CI/CD, the platform's functions, rules and roles.
+
+    Data stays, with the stack that owns it, unless --delete-data is given. Shows first what goes and what stays, and asks for the project's
+    name. Broken off, it goes on where it was when it is run again.
+    """
+    from infrastructure.removal import Removal
+    from scones import removal as view
+    from scones.asking import named
+    from scones.platform import platform_parameters
+    from scones.settings import load
+
+    settings = load(stage, overrides).settings
+    parameters = platform_parameters(settings)
+    check_names(settings, parameters)
+    project = settings.project.name
+    if confirm is not None:
+        named("", project, confirm, "--confirm")
+    say = context.output.note
+    place = context.target.place()
+    say(f"{place}: what is there of the project {project}? ...")
+    removal = Removal(context.target.session, view.names(settings, parameters), STACK_SECONDS, say)
+    found = removal.inventory()
+    result = {"target": place, "project": project, "delete_data": delete_data, "before": view.document(found, delete_data)}
+    if found.running:
+        raise SconesError(
+            f"The pipeline runs: {', '.join(arn.rpartition('/')[2] for arn in found.running)}; nothing was removed",
+            "Wait for it (scones status), or stop it: aws sagemaker stop-pipeline-execution --pipeline-execution-arn " + found.running[0],
+        )
+    if found.is_empty or (found.holds_only_data and not delete_data):
+        context.output.result(
+            {**result, "outcome": "nothing to do"}, lambda console: view.print_left(console, found, project, aws=context.aws)
+        )
+        return
+    if dry_run:
+        context.output.result({**result, "outcome": "planned"}, lambda console: view.print_plan(console, found, delete_data))
+        say("Nothing was removed (--dry-run).")
+        return
+    view.print_plan(context.output.notes(), found, delete_data)
+    if not named(f"To remove it, type the project's name ({project})", project, confirm, "--confirm"):
+        raise SconesError("That is not the project's name; nothing was removed", exit_code=ExitCode.FAILED)
+    removal.run(found, delete_data=delete_data)
+    left = removal.inventory()
+    result |= {"outcome": "removed", "left": view.document(left, delete_data)}
+    context.output.result(result, lambda console: view.print_left(console, left, project, aws=context.aws))
+
+
 def check_names(settings: Settings, parameters: PlatformParameters) -> None:
     """Refuse settings that name a platform stack which would not be the one that is deployed.
 

@@ -1,0 +1,145 @@
+"""`scones aws destroy`: what goes, what stays, and that it goes on after it broke off. The tests share a region, in the order of this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import Region, poll
+
+from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
+from helpers_product import GROUP, Product
+from helpers_sagemaker import IMAGE
+from scones.errors import ExitCode, SconesError
+
+BUCKET = "scones-dev-123456789012-us-east-1"
+EXECUTION = "abcdefgh1234"
+ANOTHERS_MODEL = "pipelines-zzzzzzzz9999-CreateModel-other"
+
+
+@pytest.fixture(scope="module")
+def product(region: Region) -> Product:
+    """A system in use: a platform, a version in production, staging as a run leaves it, photos with old versions, and things of others."""
+    product = Product(region, poll)
+    product.deploy()
+    arn = product.register()
+    product.decide(arn)
+    product.settled("CREATE_COMPLETE", arn)
+    sagemaker, s3 = product.client("sagemaker"), product.client("s3")
+    ours = f"pipelines-{EXECUTION}-CreateModel-x"
+    for name in (ours, ANOTHERS_MODEL):
+        package = sagemaker.describe_model_package(ModelPackageName=arn)["InferenceSpecification"]["Containers"][0]
+        container = {"Image": IMAGE, "ModelDataUrl": package["ModelDataUrl"], "Environment": {"SAGEMAKER_PROGRAM": "inference.py"}}
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=product.outputs.model_role_arn, PrimaryContainer=container)
+    serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 1}
+    for config, model in ((f"scones-staging-{EXECUTION}", ours), ("of-others", ANOTHERS_MODEL)):
+        variant = {"VariantName": "AllTraffic", "ModelName": model, "ServerlessConfig": serverless}
+        sagemaker.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="scones-staging", EndpointConfigName=f"scones-staging-{EXECUTION}")
+    for body in (b"first", b"second"):
+        s3.put_object(Bucket=BUCKET, Key="raw/photo.png", Body=body)
+    s3.delete_object(Bucket=BUCKET, Key="raw/photo.png")
+    s3.create_multipart_upload(Bucket=BUCKET, Key="unfinished")
+    s3.create_bucket(Bucket="of-others")
+    s3.put_object(Bucket="of-others", Key="x", Body=b"x")
+    return product
+
+
+def refused(*arguments: str, typed: str | None = None) -> SconesError:
+    error = scones("aws", "destroy", *arguments, typed=typed).error
+    assert isinstance(error, SconesError)
+    return error
+
+
+def stacks(product: Product) -> dict[str, str]:
+    return {stack["StackName"]: stack["StackStatus"] for stack in product.client("cloudformation").describe_stacks()["Stacks"]}
+
+
+def others_are_untouched(product: Product) -> bool:
+    sagemaker = product.client("sagemaker")
+    sagemaker.describe_endpoint_config(EndpointConfigName="of-others")
+    sagemaker.describe_model(ModelName=ANOTHERS_MODEL)
+    return bool(product.client("s3").list_objects_v2(Bucket="of-others")["KeyCount"] == 1)
+
+
+def test_a_dry_run_says_what_goes_and_what_stays_and_removes_nothing(product: Product) -> None:
+    before = scones("aws", "destroy", "--dry-run", "--json").document["before"]
+    inference, platform = before["stacks"]
+    assert (inference["stack"], inference["stays"]) == ("scones-inference", [])
+    assert {"ArtifactBucket", "ModelPackageGroup"} <= set(platform["stays"])
+    assert {"DeployFunction", "PipelineRole", "ApprovalRule"} <= set(platform["goes"])
+    assert before["models"] == [f"pipelines-{EXECUTION}-CreateModel-x"]
+    assert before["endpoint_configs"] == [f"scones-staging-{EXECUTION}"]
+    text = scones("aws", "destroy", "--dry-run", "--delete-data").stdout
+    assert "Goes, and cannot be brought back:" in text
+    assert f"the bucket {BUCKET}: " in text
+    assert set(stacks(product)) == {"scones-platform", "scones-inference"}
+
+
+def test_only_the_projects_name_removes_anything(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = refused()
+    assert error.exit_code == ExitCode.USAGE
+    assert "--confirm scones" in str(error.hint)
+    assert "is not the name of the project, which is scones" in refused("--confirm", "muffins").message
+    monkeypatch.setattr("scones.asking._require_terminal", lambda option: None)
+    assert refused(typed="muffins\n").exit_code == ExitCode.FAILED
+    assert set(stacks(product)) == {"scones-platform", "scones-inference"}
+
+
+def test_it_breaks_off_and_goes_on_and_keeps_the_data(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infrastructure.removal import Removal
+
+    def broken(*_: Any) -> None:
+        raise SconesError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Removal, "_remove_staging", broken)
+        assert refused("--confirm", "scones").message == "broken off"
+    assert set(stacks(product)) == {"scones-platform"}
+    answer = scones("aws", "destroy", "--confirm", "scones")
+    assert answer.error is None
+    assert "Left is data, for about" in answer.stdout
+    assert "scones aws bootstrap --aws" in answer.stdout
+    # The platform's stack owns its data still, and nothing else.
+    resources = product.client("cloudformation").describe_stack_resources(StackName="scones-platform")["StackResources"]
+    left = {item["LogicalResourceId"] for item in resources if item["ResourceStatus"] != "DELETE_COMPLETE"}
+    assert {"ArtifactBucket", "ModelPackageGroup"} <= left
+    assert not left & {"DeployFunction", "PipelineRole", "ApprovalRule"}
+    versions = product.client("s3").list_object_versions(Bucket=BUCKET, Prefix="raw/")
+    assert (len(versions["Versions"]), len(versions["DeleteMarkers"])) == (2, 1)
+    assert len(product.client("sagemaker").list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"]) == 1
+    assert product.client("sagemaker").list_endpoints()["Endpoints"] == []
+    assert product.client("iam").list_roles()["Roles"] == []
+    assert others_are_untouched(product)
+
+
+def test_again_there_is_nothing_to_do(product: Product) -> None:
+    assert scones("aws", "destroy", "--json").document["outcome"] == "nothing to do"
+
+
+def test_bootstrap_brings_the_rest_back_to_the_same_data(product: Product) -> None:
+    plan = scones("aws", "bootstrap", "--dry-run", "--json").document
+    assert plan["steps"] == 1
+    assert {change["action"] for change in plan["changes"]} <= {"Add", "Modify"}
+    assert not any(change["loses_data"] for change in plan["changes"])
+    assert scones("aws", "bootstrap", "--yes", "--json").document["artifact_bucket"] == BUCKET
+    product.deploy()
+    arn = product.client("sagemaker").list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"][0]["ModelPackageArn"]
+    product.decide(arn)
+    product.settled("CREATE_COMPLETE", arn)
+
+
+def test_with_its_data_nothing_is_left(product: Product) -> None:
+    answer = scones("aws", "destroy", "--confirm", "scones", "--delete-data", "--json")
+    assert answer.document["outcome"] == "removed"
+    assert stacks(product) == {}
+    assert [bucket["Name"] for bucket in product.client("s3").list_buckets()["Buckets"]] == ["of-others"]
+    with pytest.raises(ClientError, match="does not exist"):
+        product.client("sagemaker").describe_model_package_group(ModelPackageGroupName=GROUP)
+    assert others_are_untouched(product)
+    assert scones("aws", "destroy").stdout == "Nothing of the project scones is left.\n"
+
+
+def test_a_fresh_platform_can_be_made_after_that(product: Product) -> None:
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "created"
