@@ -6,6 +6,7 @@ is what was uploaded here.
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -23,6 +24,14 @@ DEFAULT_TIMEOUT_SECONDS = 900.0
 # The function's own timeout, and a little for the way.
 FUNCTION_TIMEOUT_SECONDS = 910
 CAPABILITIES = ("CAPABILITY_IAM",)
+
+
+class TrafficShifting(StrEnum):
+    """How a new version takes over from the one before; see the parameter's description in `inference.yaml`."""
+
+    ALL_AT_ONCE = "all-at-once"
+    CANARY = "canary"
+    LINEAR = "linear"
 
 
 class ServingMode(StrEnum):
@@ -45,6 +54,8 @@ class PlatformParameters:
     serving_mode: ServingMode = ServingMode.SERVERLESS
     serving_instance_type: str = "ml.c6i.large"
     serving_instance_count: int = 2
+    traffic_shifting: TrafficShifting = TrafficShifting.CANARY
+    traffic_shift_wait_in_seconds: int = 300
     serverless_memory_in_mb: int = 2048
     serverless_max_concurrency: int = 5
     confidence_threshold: float = 0.93
@@ -166,7 +177,8 @@ def request_deployment(session: Any, function_name: str, arn: ModelPackageArn, d
         botocore.exceptions.ReadTimeoutError: no answer came; the function may still be at work.
     """
     event = {
-        "id": f"refresh-{function_name}",
+        # A new one each time: what failed for an event is not tried again for the same one.
+        "id": str(uuid.uuid4()),
         "source": "scones.platform",
         "detail-type": DETAIL_TYPE,
         "account": arn.account,

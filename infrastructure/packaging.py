@@ -46,6 +46,7 @@ class Function(StrEnum):
     SERIALIZE_IMAGE_DATA = "serialize_image_data"
     IMAGE_CLASSIFICATION = "image_classification"
     FILTER_LOW_CONFIDENCE_INFERENCES = "filter_low_confidence_inferences"
+    SMOKE_TEST = "smoke_test"
     DEPLOY_INFERENCE_WORKFLOW = "deploy_inference_workflow"
 
 

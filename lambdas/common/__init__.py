@@ -1,1 +1,1 @@
-"""What more than one function needs: error names, AWS clients, reading images, the envelope between the functions."""
+"""What more than one function needs: error names, AWS clients, reading images, asking endpoints, the envelope between the functions."""

@@ -1,6 +1,7 @@
-"""Structured logs: one JSON object a line, correlated by the execution that a function works for."""
+"""Structured logs: one JSON object a line, correlated by the execution that a function works for, with the release that wrote it."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,12 @@ EXECUTION_FIELD = "execution_arn"
 
 
 def workflow_function(logger: Logger) -> Callable[[Handler], Handler]:
-    """Makes a handler one of the workflow: every log line carries the execution's ARN, and an error is logged before it is raised."""
+    """Makes a handler one of the workflow: every log line has the execution's ARN and the release; an error is logged before it is raised."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
         def logged(event: Any, context: Any) -> dict[str, Any]:
+            logger.append_keys(release=os.environ.get("RELEASE"))
             try:
                 return handler(event, context)
             except WorkflowError as error:

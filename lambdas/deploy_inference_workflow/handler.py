@@ -10,10 +10,12 @@ SageMaker sends an event on any change of a model package, may send one twice, a
 - asking for what is already there is no change to CloudFormation, so a repeated event deploys nothing.
 
 The function waits for CloudFormation, so that a deployment that fails is an invocation that fails: Lambda tries the event twice more (a
-retry goes on waiting for a deployment that outlived the function) and then moves it, with the error, to the dead-letter queue.
+retry goes on waiting for a deployment that outlived the function) and then moves it, with the error, to the dead-letter queue. A deployment
+that failed is not made again by a retry, which would put the same bad version before customers three times: it is only reported again.
 """
 
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -61,16 +63,22 @@ class Settings:
             json.loads(environment["STACK_PARAMETERS"]),
         )
 
-    def desired(self, package: ModelPackage, decided_at: str) -> Desired:
-        """Returns the inference stack that serves `package`."""
-        parameters = {**self.parameters, "ModelPackageArn": package.arn.arn, "DecidedAt": decided_at}
-        return Desired({"TemplateURL": self.template_url}, parameters, role_arn=self.deployment_role_arn)
+    @property
+    def release(self) -> str:
+        """Digest of template, code and settings, all but the model: while it is the same, the functions are, and none is published anew."""
+        return hashlib.sha256(json.dumps([self.template_url, dict(self.parameters)], sort_keys=True).encode()).hexdigest()[:16]
+
+    def desired(self, package: ModelPackage, decided_at: str, token: str | None = None) -> Desired:
+        """Returns the inference stack that serves `package`; `token` is the event's that asks for it."""
+        parameters = {**self.parameters, "Release": self.release, "ModelPackageArn": package.arn.arn, "DecidedAt": decided_at}
+        return Desired({"TemplateURL": self.template_url}, parameters, role_arn=self.deployment_role_arn, token=token)
 
 
 @dataclass(frozen=True)
 class PackageChange:
     """A model package state change: `decided_at` is the event's time, `updated_fields` is empty where the event does not tell."""
 
+    event_id: str
     arn: ModelPackageArn
     account: str
     region: str
@@ -93,6 +101,7 @@ class PackageChange:
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidEventError(f"The event's time must be in ISO 8601; got {event.get('time')!r}.") from error
         return cls(
+            str(event.get("id", "")),
             ModelPackageArn.parse(detail.get("ModelPackageArn")),
             str(event.get("account", "")),
             str(event.get("region", "")),
@@ -100,6 +109,11 @@ class PackageChange:
             decided_at,
             tuple(detail.get("UpdatedModelPackageFields") or ()),
         )
+
+    @property
+    def token(self) -> str:
+        """The same for the same event, however often it comes; in CloudFormation's alphabet."""
+        return f"event-{hashlib.sha256(self.event_id.encode()).hexdigest()[:32]}"
 
     def reason_to_ignore(self, group: str, account: str, region: str) -> str | None:
         """Says why the event is not for this function, or returns None."""
@@ -203,7 +217,7 @@ class _Decision:
     def _serve(self, package: ModelPackage, decided_at: str) -> Desired:
         self.target = package.arn.arn
         logger.info("Deploying", extra={"serves": package.arn.arn, "reason": self.reason})
-        return self._settings.desired(package, decided_at)
+        return self._settings.desired(package, decided_at, self._change.token)
 
 
 def _ignored(change: PackageChange, reason: str) -> dict[str, str]:

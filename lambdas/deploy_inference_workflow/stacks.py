@@ -24,6 +24,8 @@ _SERVING = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COM
 _SUCCEEDED = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 # Stacks whose creation failed: nothing in them ever served, and CloudFormation can only delete them.
 _DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"})
+# Stacks whose last operation failed and was taken back.
+_TAKEN_BACK = frozenset({"ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"})
 _NO_CHANGE = "No updates are to be performed"
 _BUSY = r"is in \w+_IN_PROGRESS state and can not be updated"
 _CONSEQUENCE = re.compile(r"cancelled|following resource\(s\) failed", re.IGNORECASE)
@@ -66,13 +68,17 @@ class StackState:
 
 @dataclass(frozen=True)
 class Desired:
-    """What a stack shall be: its template (`TemplateURL` or `TemplateBody`) and all parameters that shall not have their defaults."""
+    """What a stack shall be: its template (`TemplateURL` or `TemplateBody`) and all parameters that shall not have their defaults.
+
+    `token` names what asks for it: what has failed for a token is not tried again for the same one.
+    """
 
     template: Mapping[str, str]
     parameters: Mapping[str, str]
     role_arn: str | None = None
     capabilities: Sequence[str] = ()
     tags: Mapping[str, str] | None = None
+    token: str | None = None
 
     def request(self) -> dict[str, Any]:
         """Returns the arguments that CreateStack and UpdateStack share."""
@@ -84,6 +90,8 @@ class Desired:
             request["Capabilities"] = list(self.capabilities)
         if self.tags:
             request["Tags"] = [{"Key": key, "Value": value} for key, value in self.tags.items()]
+        if self.token:
+            request["ClientRequestToken"] = self.token
         return request
 
 
@@ -141,7 +149,8 @@ class Stack:
         that nothing shall be done. Returns what was done, and the stack after it.
 
         Raises:
-            DeploymentFailedError: CloudFormation rolled the change back; the message has the failed resources' reasons.
+            DeploymentFailedError: CloudFormation rolled the change back, now or when it was last asked for with the same token; the message
+                has the failed resources' reasons.
             DeploymentInProgressError: time is over before the stack has settled.
             StackNotUpdatableError: the stack is in a state that needs a person.
         """
@@ -150,6 +159,8 @@ class Stack:
             desired = decide(state)
             if desired is None:
                 return Change.NONE_WANTED, state
+            if state is not None and desired.token and state.status in _TAKEN_BACK and self._last_token(state) == desired.token:
+                raise self._failure(state)
             if state is not None and state.is_leftover:
                 self.delete(state)
                 continue
@@ -216,7 +227,16 @@ class Stack:
             raise DeploymentFailedError(f"The stack {self.name} was deleted while it was being deployed. Try again.")
         if state.status in _SUCCEEDED:
             return state
-        raise DeploymentFailedError(f"The stack {self.name} is in {state.status}: {self._failure_reasons(state)}")
+        raise self._failure(state)
+
+    def _failure(self, state: StackState) -> DeploymentFailedError:
+        return DeploymentFailedError(f"The stack {self.name} is in {state.status}: {self._failure_reasons(state)}")
+
+    def _last_token(self, state: StackState) -> str | None:
+        """Returns what asked for the stack's last operation."""
+        (newest, *_) = self._client.describe_stack_events(StackName=state.stack_id)["StackEvents"] or [{}]
+        token: str | None = newest.get("ClientRequestToken")
+        return token
 
     def _wait_until_deleted(self, stack_id: str) -> None:
         pause = FIRST_POLL_SECONDS

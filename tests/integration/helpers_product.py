@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +44,8 @@ class Product:
         self._clients: dict[str, Any] = {}
         self.outputs: PlatformOutputs
         self.told_url = ""
+        self._told: list[str] = []
+        self._before: tuple[Any, ...] = ()
 
     def client(self, service: str, **_: Any) -> Any:
         """Return a boto3 client, as a session does."""
@@ -63,19 +67,20 @@ class Product:
 
     def told(self, *words: str) -> str:
         """Wait for the notification with these words, and return it."""
-        seen: list[str] = []
 
         def find() -> str | None:
             messages = self.client("sqs").receive_message(QueueUrl=self.told_url, MaxNumberOfMessages=10).get("Messages", [])
             for message in messages:
                 self.client("sqs").delete_message(QueueUrl=self.told_url, ReceiptHandle=message["ReceiptHandle"])
-                seen.append(json.loads(message["Body"])["Message"])
-            return next((text for text in seen if all(word in text for word in words)), None)
+                self._told.append(json.loads(message["Body"])["Message"])
+            return next((text for text in self._told if all(word in text for word in words)), None)
 
         try:
-            return str(self._poll(find))
+            found = str(self._poll(find))
         except AssertionError as error:
-            raise AssertionError(f"nobody was told of {words}, but of {seen}") from error
+            raise AssertionError(f"nobody was told of {words}, but of {self._told}") from error
+        self._told.remove(found)
+        return found
 
     def register(self, script: str = GOOD, answer: object = None) -> str:
         """Register a model version as the pipeline does, and return its ARN."""
@@ -105,6 +110,7 @@ class Product:
 
     def decide(self, arn: str, status: str = "Approved") -> None:
         """Approve or reject a version."""
+        self._before = self._operation(self.stack())
         self.client("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status)
 
     def stack(self) -> dict[str, Any]:
@@ -117,12 +123,16 @@ class Product:
         outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", ())}
         return {**stack, "Parameters": parameters, "Outputs": outputs}
 
+    @staticmethod
+    def _operation(stack: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(stack.get(name) for name in ("StackId", "LastUpdatedTime"))
+
     def settled(self, status: str, arn: str | None = None) -> dict[str, Any]:
-        """Wait until the inference stack is in a status, with a version in production; return it."""
+        """Wait until what the last decision set off is over, with the stack in a status and a version in production; return the stack."""
 
         def settled() -> dict[str, Any] | None:
             stack = self.stack()
-            if not stack or stack["StackStatus"].endswith("_IN_PROGRESS"):
+            if not stack or stack["StackStatus"].endswith("_IN_PROGRESS") or self._operation(stack) == self._before:
                 return None
             return stack if stack["StackStatus"] == status and arn in (None, stack["Parameters"]["ModelPackageArn"]) else None
 
@@ -142,3 +152,28 @@ class Product:
             for event in events
             if event["ResourceStatus"].endswith("_FAILED")
         ]
+
+    def classify(self, **more: Any) -> dict[str, Any]:
+        """Classify a photo through the deployed workflow, and return the execution's result."""
+        bucket = self.outputs.artifact_bucket_name
+        with tarfile.open(fileobj=io.BytesIO(sample_payload().files["sample_payload.tar.gz"])) as archive:
+            photo = archive.extractfile("sample.png")
+            assert photo is not None
+            self.client("s3").put_object(Bucket=bucket, Key="inbox/photo.png", Body=photo.read())
+        states, machine = self.client("stepfunctions"), self.stack()["Outputs"]["StateMachineArn"]
+        request = {"s3_bucket": bucket, "s3_key": "inbox/photo.png", **more}
+        arn = states.start_execution(stateMachineArn=machine, input=json.dumps(request))["executionArn"]
+        execution = self._poll(lambda: (found := states.describe_execution(executionArn=arn))["status"] != "RUNNING" and found)
+        assert execution["status"] == "SUCCEEDED", execution
+        result: dict[str, Any] = json.loads(execution["output"])
+        return result
+
+    def log(self, group: str) -> list[str]:
+        """Return the lines of a log group."""
+        return [event["message"] for event in self.client("logs").filter_log_events(logGroupName=group)["events"]]
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the messages in the dead-letter queue, oldest first, and leave them there."""
+        request = {"MaxNumberOfMessages": 10, "VisibilityTimeout": 0, "MessageAttributeNames": ["All"], "AttributeNames": ["SentTimestamp"]}
+        messages = self.client("sqs").receive_message(QueueUrl=self.outputs.event_dead_letter_queue_url, **request).get("Messages", [])
+        return sorted(messages, key=lambda message: int(message["Attributes"]["SentTimestamp"]))

@@ -172,7 +172,7 @@ def test_what_the_platform_hands_on_is_what_the_inference_template_takes() -> No
     assert handed_on["ConfidenceThreshold"] == "0.8"
     assert handed_on["ModelRoleArn"] is None
     inference = Template.read(INFERENCE_TEMPLATE)
-    assert set(handed_on) | {"ModelPackageArn", "DecidedAt"} == set(inference.document["Parameters"])
+    assert set(handed_on) | {"ModelPackageArn", "DecidedAt", "Release"} == set(inference.document["Parameters"])
 
 
 # --- differences ----------------------------------------------------------------------------------------------------------------------------

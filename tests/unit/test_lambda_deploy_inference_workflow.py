@@ -85,6 +85,7 @@ class FakeStack:
     previous: dict[str, str] | None = None
     polls_left: int = 0
     fails_with: str | None = None
+    token: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -131,7 +132,7 @@ class FakeCloudFormation:
 
     def put(self, status: str, version: int = 1, decided_at: str = "2021-02-24T16:00:00+00:00", **settings: str) -> FakeStack:
         """Puts a stack that serves `version` there."""
-        parameters = {**PARAMETERS, **settings, "ModelPackageArn": arn(version), "DecidedAt": decided_at}
+        parameters = {**PARAMETERS, **settings, "Release": release(**settings), "ModelPackageArn": arn(version), "DecidedAt": decided_at}
         stack = FakeStack(f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/{len(self.stacks)}", status, parameters)
         self.stacks.append(stack)
         return stack
@@ -206,7 +207,7 @@ class FakeCloudFormation:
     def _begin(self, stack: FakeStack, name: str, params: dict[str, Any]) -> None:
         assert params["TemplateURL"] == ENVIRONMENT["TEMPLATE_URL"]
         assert params["RoleARN"] == ENVIRONMENT["DEPLOYMENT_ROLE_ARN"]
-        stack.parameters = _parameters(params)
+        stack.parameters, stack.token = _parameters(params), params["ClientRequestToken"]
         stack.polls_left = self.polls
         stack.fails_with = self.failing.get(stack.parameters["ModelPackageArn"])
         stack.events.append(_event(stack, STACK, "AWS::CloudFormation::Stack", stack.status, "User Initiated", stack.stack_id))
@@ -233,6 +234,7 @@ def _event(stack: FakeStack, logical_id: str, kind: str, status: str, reason: st
         "Timestamp": CREATED_AT,
         "ResourceStatus": status,
         "ResourceStatusReason": reason,
+        "ClientRequestToken": stack.token,
     }
 
 
@@ -248,6 +250,11 @@ ENVIRONMENT = {
     "DEPLOYMENT_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/deployment",
     "STACK_PARAMETERS": json.dumps(PARAMETERS),
 }
+
+
+def release(**settings: str) -> str:
+    """The release of a stack with these settings."""
+    return handler.Settings("", "", ENVIRONMENT["TEMPLATE_URL"], "", PARAMETERS | settings).release
 
 
 @dataclass
@@ -289,9 +296,16 @@ def test_the_first_approval_creates_the_stack_with_exactly_that_version(world: W
     answer = world.send(decision(2))
     assert answer == {"outcome": "created", "model_package_arn": arn(2), "reason": "approved"}
     assert world.cloudformation.requests == [
-        ("create", {**PARAMETERS, "ModelPackageArn": arn(2), "DecidedAt": "2021-02-24T17:00:14+00:00"}),
+        ("create", {**PARAMETERS, "Release": release(), "ModelPackageArn": arn(2), "DecidedAt": "2021-02-24T17:00:14+00:00"}),
     ]
     assert world.cloudformation.served == arn(2)
+
+
+def test_a_release_is_the_template_with_its_settings_and_not_the_model() -> None:
+    same = handler.Settings("", "", ENVIRONMENT["TEMPLATE_URL"], "", dict(reversed(PARAMETERS.items()))).release
+    other_template = handler.Settings("", "", "https://elsewhere", "", PARAMETERS).release
+    assert same == release()
+    assert len({same, other_template, release(Project="other")}) == 3
 
 
 def test_a_later_approval_updates_it(world: World) -> None:
@@ -585,13 +599,36 @@ def test_a_failing_update_leaves_what_served_before_and_says_why(world: World) -
     assert world.lines()[-1]["message"] == message
 
 
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", None], ids=["update", "creation"])
+def test_a_retry_of_what_failed_says_so_again_and_does_not_deploy_again(world: World, status: str | None) -> None:
+    if status is not None:
+        world.cloudformation.put(status, version=1)
+    world.registry.put(2)
+    world.cloudformation.failing[arn(2)] = "The smoke test failed."
+    for _ in range(3):
+        with pytest.raises(DeploymentFailedError, match=r"The smoke test failed\."):
+            world.send(decision(2))
+    assert world.cloudformation.deployments == [arn(2)]
+
+
+def test_approving_again_what_failed_tries_it_again(world: World) -> None:
+    world.cloudformation.put("CREATE_COMPLETE", version=1)
+    world.registry.put(2)
+    world.cloudformation.failing[arn(2)] = "No capacity."
+    with pytest.raises(DeploymentFailedError):
+        world.send(decision(2))
+    del world.cloudformation.failing[arn(2)]
+    assert world.send(decision(2, id="another"))["outcome"] == "updated"
+    assert world.cloudformation.served == arn(2)
+
+
 def test_only_the_last_operations_failures_are_reported(world: World) -> None:
     world.cloudformation.put("CREATE_COMPLETE", version=1)
     for version, reason in ((2, "first reason"), (3, "second reason")):
         world.registry.put(version)
         world.cloudformation.failing[arn(version)] = reason
         with pytest.raises(DeploymentFailedError, match=reason) as raised:
-            world.send(decision(version))
+            world.send(decision(version, id=str(version)))
     assert "first reason" not in str(raised.value)
 
 

@@ -13,6 +13,7 @@ from botocore.response import StreamingBody
 
 from helpers_aws import AwsError, LambdaContext, fake_client
 from lambdas.common import clients
+from lambdas.common.endpoints import parse_answer
 from lambdas.common.errors import (
     EndpointAccessDeniedError,
     EndpointNotFoundError,
@@ -23,7 +24,7 @@ from lambdas.common.errors import (
     ModelRejectedImageError,
     TransientError,
 )
-from lambdas.image_classification.handler import lambda_handler, parse_answer
+from lambdas.image_classification.handler import lambda_handler
 
 JPEG = b"\xff\xd8\xff\xe0 a photo"
 ANSWER = {"inferences": [0.2, 0.7, 0.1], "labels": ["bicycle", "motorcycle", "tractor"], "predicted_label": "x", "confidence": 1}

@@ -92,7 +92,7 @@ print(json.dumps({{"error": name, "files": [module.__file__ for module in module
     run = subprocess.run([sys.executable, "-I", "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     log, answer = map(json.loads, run.stdout.splitlines())
     assert (log["level"], log["error_name"]) == ("ERROR", answer["error"])
-    assert answer["error"] in ("InvalidInputError", "InvalidEventError")
+    assert answer["error"] in ("InvalidInputError", "InvalidEventError", "InvalidRequestError")
     assert all(file.startswith(str(tmp_path)) for file in answer["files"])
 
 

@@ -1,0 +1,1 @@
+"""Tries a deployment before CloudFormation calls it done."""
