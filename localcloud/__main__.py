@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
 from localcloud.errors import LocalCloudError
+from localcloud.isolation import isolate
 from localcloud.settings import DEFAULT_REGION, CloudSettings
 
 
@@ -22,6 +24,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("botocore", "boto3", "urllib3", "werkzeug"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # The region's own clients, too, must not follow a profile or an endpoint of the shell that started it.
+    isolate(os.environ)
     settings = CloudSettings(arguments.state_dir.resolve(), arguments.port, arguments.region, console=not arguments.quiet)
     # moto is slow to import (0.7 s): only once the arguments are known to be good.
     from localcloud.server import Server

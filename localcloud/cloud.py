@@ -17,6 +17,7 @@ from localcloud import bucket_policies, managed_policies
 from localcloud.background import Background
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
+from localcloud.isolation import isolate
 from localcloud.logs import LogWriter
 from localcloud.object_store import ObjectStore
 from localcloud.processes import Supervisor
@@ -102,6 +103,7 @@ class Cloud:
         """
         # A container sees none of the shell that started localcloud: a token in a variable must reach neither a job nor, printed, its log.
         environment = {key: value for key, value in os.environ.items() if _INHERITED.fullmatch(key)}
+        isolate(environment)
         environment |= {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": self.settings.region,
@@ -109,7 +111,6 @@ class Cloud:
             "AWS_ACCESS_KEY_ID": "ASIALOCALCLOUD000000",
             "AWS_SECRET_ACCESS_KEY": "localcloud",
             "AWS_SESSION_TOKEN": role_arn or "localcloud",
-            "AWS_EC2_METADATA_DISABLED": "true",
             # StartSyncExecution's client would ask "sync-127.0.0.1".
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from localcloud.isolation import isolate
 from scones import local
 from scones.console import Output
 
@@ -72,9 +73,7 @@ def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
     if running is None:
         running = local.start(state_dir)
         output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: scones down)")
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"):
-        os.environ.pop(name, None)
     region = os.environ.get("AWS_REGION") or LOCAL_REGION
+    isolate(os.environ)
     os.environ |= {**_LOCAL_CREDENTIALS, "AWS_ENDPOINT_URL": running.endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))}
     return Target("localcloud", state_dir, running.endpoint_url)

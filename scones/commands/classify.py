@@ -46,6 +46,7 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
         classifications = list(workflow.classify(images, threshold, advance))
 
     def human(console: Console) -> None:
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
@@ -54,10 +55,14 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
         for found in classifications:
             if found.result is not None:
                 table.add_row(
-                    found.image, found.result["decision"], found.result["predicted_label"], f"{found.result['confidence']:.3f}", ""
+                    escape(found.image),
+                    found.result["decision"],
+                    escape(found.result["predicted_label"]),
+                    f"{found.result['confidence']:.3f}",
+                    "",
                 )
             else:
-                table.add_row(found.image, f"[red]{found.error}[/red]", "", "", found.cause or "")
+                table.add_row(escape(found.image), f"[red]{escape(found.error or '')}[/]", "", "", escape(found.cause or ""))
         console.print(table)
 
     context.output.result([found.document() for found in classifications], human)

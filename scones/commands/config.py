@@ -23,6 +23,7 @@ def show(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Non
 
     def human(console: object) -> None:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         assert isinstance(console, Console)
@@ -30,7 +31,7 @@ def show(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Non
         for heading in ("setting", "value", "from"):
             table.add_column(heading, overflow="fold")
         for row in document:
-            table.add_row(str(row["key"]), _short(row["value"]), str(row["origin"]))
+            table.add_row(str(row["key"]), escape(_short(row["value"])), str(row["origin"]))
         console.print(table)
 
     context.output.result(document, human)

@@ -92,16 +92,17 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
             found = classification.result or {"decision": classification.error, "predicted_label": classification.cause, "confidence": 0.0}
             note = f" (threshold raised to {example.threshold})" if example.threshold is not None else ""
             console.print(
-                f"  {example.source}: {found['decision']} as {found['predicted_label']}, confidence {found['confidence']:.3f}{note}; it is a {example.label}"
+                f"  {example.source}: {found['decision']} as {found['predicted_label']}, confidence {found['confidence']:.3f}{note}; it is a {example.label}",
+                markup=False,
             )
-        console.print(f"\nreport     {report.page}", soft_wrap=True)
-        console.print(f"pictures   {report.folder}", soft_wrap=True)
+        console.print(f"\nreport     {report.page}", soft_wrap=True, markup=False)
+        console.print(f"pictures   {report.folder}", soft_wrap=True, markup=False)
         scones = command()
-        console.print(f"MLflow     {scones} mlflow")
-        console.print(f"look       {scones} status, {scones} models list, {scones} classify PHOTO...", soft_wrap=True)
+        console.print(f"MLflow     {scones} mlflow", markup=False)
+        console.print(f"look       {scones} status, {scones} models list, {scones} classify PHOTO...", soft_wrap=True, markup=False)
         if context.target.endpoint_url is not None:
             console.print(f"AWS API    export AWS_ENDPOINT_URL={context.target.endpoint_url}")
-            console.print(f"localcloud goes on running; end it with {scones} down")
+            console.print(f"localcloud goes on running; end it with {scones} down", markup=False)
         console.print(f"{time.monotonic() - began:.0f} s in all")
 
     context.output.result(result, human)

@@ -68,4 +68,4 @@ def down(context: Context) -> None:
     message = (
         f"localcloud at {running.endpoint_url} ended; its state stays in {context.state_dir}" if running else "localcloud does not run"
     )
-    context.output.result({"stopped": running is not None}, lambda console: console.print(message))
+    context.output.result({"stopped": running is not None}, lambda console: console.print(message, markup=False, soft_wrap=True))

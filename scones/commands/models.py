@@ -138,7 +138,7 @@ def _figure(value: object, sign: bool = False) -> str:
 def _print_pairs(console: Console, document: dict[str, Any], indent: str = "") -> None:
     for key, value in document.items():
         if isinstance(value, dict):
-            console.print(f"{indent}{key}:")
+            console.print(f"{indent}{key}:", markup=False)
             _print_pairs(console, value, indent + "  ")
         else:
-            console.print(f"{indent}{key}: {_figure(value)}")
+            console.print(f"{indent}{key}: {_figure(value)}", markup=False)

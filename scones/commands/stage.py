@@ -45,6 +45,6 @@ def stage(context: Context, source: str, classes: tuple[str, ...], overrides: tu
 
     def human(console: Console) -> None:
         counts = ", ".join(f"{count} {label}" for label, count in staged.counts.items())
-        console.print(f"{counts}\n{staged.uploaded} objects uploaded, {staged.skipped} were there\n{staged.uri}")
+        console.print(f"{counts}\n{staged.uploaded} objects uploaded, {staged.skipped} were there\n{staged.uri}", markup=False)
 
     context.output.result(document, human)

@@ -65,7 +65,8 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
                 console.print(f"  {line}", markup=False)
         for endpoint in endpoints:
             console.print(
-                f"endpoint  {endpoint.endpoint}: {endpoint.status}{f' ({endpoint.failure_reason})' if endpoint.failure_reason else ''}"
+                f"endpoint  {endpoint.endpoint}: {endpoint.status}{f' ({endpoint.failure_reason})' if endpoint.failure_reason else ''}",
+                markup=False,
             )
         if deployment is not None:
             console.print(f"deployed  {deployment['model_package_arn'] or 'nothing'} (stack {deployment['stack']}: {deployment['status']})")

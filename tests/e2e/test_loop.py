@@ -27,6 +27,20 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Small and quick: the drawn sample at its full size is `make demo`'s.
 QUICK = ("--set", "training.recipe.preset=quick", "--set", "training.epochs=2", "--set", "training.recipe.image_size=64")
 GATE = ("--set", "quality_gate.minimum_accuracy=0.6")
+#: What a shell may have set, each of which would lead boto3 elsewhere or break it: everything here works in spite of it.
+NOWHERE = "http://127.0.0.1:9"
+FOREIGN_SHELL = {
+    "AWS_PROFILE": "missing",
+    "AWS_DEFAULT_PROFILE": "missing",
+    "AWS_ENDPOINT_URL": NOWHERE,
+    "AWS_ENDPOINT_URL_S3": NOWHERE,
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_MAX_ATTEMPTS": "0",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "HTTP_PROXY": NOWHERE,
+    "http_proxy": NOWHERE,
+    "no_proxy": "intranet",
+}
 
 
 class Scones:
@@ -34,11 +48,13 @@ class Scones:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.state_dir = folder / "state"
+        self.state_dir = folder / "[/b] Räder"
+        self.aws_config = folder / "aws-config"
+        self.aws_config.write_text("[default]\nignore_configured_endpoint_urls = true\ns3 =\n  use_accelerate_endpoint = true\n")
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
-        env |= {"SCONES_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
+        env |= {**FOREIGN_SHELL, "AWS_CONFIG_FILE": str(self.aws_config), "SCONES_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", "from scones.cli import main; main()", *arguments]
         return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 
@@ -188,6 +204,15 @@ def test_photos_with_any_name_are_classified(scones: Scones, demo: dict[str, Any
     (classified,) = scones.json("classify", f"s3://{bucket}/inbox/{name}")
     assert classified["s3_key"] == f"inbox/{name}"
     assert classified["decision"] in ("accepted", "needs_review")
+
+
+def test_a_file_is_named_in_the_table_as_it_is(scones: Scones, demo: dict[str, Any], photos: Path) -> None:
+    photo = scones.folder / "[red]bicycle[" / "].png"
+    photo.parent.mkdir()
+    shutil.copy(next((photos / "bicycle").iterdir()), photo)
+    table = scones("classify", str(photo))
+    assert table.returncode == 0, table.stderr
+    assert "[red]bicycle[/].png" in table.stdout
 
 
 def test_a_threshold_decides_between_accepted_and_review(scones: Scones, demo: dict[str, Any], photos: Path) -> None:

@@ -84,6 +84,12 @@ def test_config_show_says_where_each_value_came_from(tmp_path: Path) -> None:
     assert all(row["description"] for row in rows.values())
 
 
+def test_values_are_printed_as_they_are_also_where_they_look_like_markup(tmp_path: Path) -> None:
+    result = scones(tmp_path, "config", "show", "--set", "pipeline.description=[/b] of [red]scones")
+    assert result.returncode == 0, result.stderr
+    assert "[/b] of [red]scones" in result.stdout
+
+
 def test_down_without_a_region_is_no_error(tmp_path: Path) -> None:
     result = scones(tmp_path, "down", "--json")
     assert result.returncode == 0
