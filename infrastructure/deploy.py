@@ -154,14 +154,14 @@ def refresh_inference(session: Any, platform: PlatformOutputs, inference_stack_n
 
 
 @dataclass(frozen=True)
-class Decision:
+class DeploymentOutcome:
     """What the deploying function did: "created", "updated", "unchanged" or "ignored", and why."""
 
     outcome: str
     reason: str
 
 
-def request_deployment(session: Any, function_name: str, arn: ModelPackageArn, decided_at: str) -> Decision:
+def request_deployment(session: Any, function_name: str, arn: ModelPackageArn, decided_at: str) -> DeploymentOutcome:
     """Has the deploying function deploy a version as if it had been approved at `decided_at`, and waits until that is done.
 
     The same path, role and rules as after an approval: the version must be Approved, and the latest decision wins.
@@ -191,7 +191,7 @@ def request_deployment(session: Any, function_name: str, arn: ModelPackageArn, d
     answer = json.loads(response["Payload"].read())
     if "FunctionError" in response:
         raise DeploymentError(f"{answer.get('errorType', 'Error')}: {answer.get('errorMessage', answer)}")
-    return Decision(str(answer["outcome"]), str(answer.get("reason", "")))
+    return DeploymentOutcome(str(answer["outcome"]), str(answer.get("reason", "")))
 
 
 def desired_platform(parameters: PlatformParameters, assets: Assets | None) -> Desired:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     import boto3
 
 
-def resolve_champion(platform: Platform, boto_session: boto3.Session) -> str:
+def resolve_champion(platform: Platform, boto_session: boto3.Session, *, dry_run: bool = False) -> str:
     """The S3 URI for the ChampionModelUri parameter: the newest approved version's artifact, or the prefix that says there is none.
+
+    That prefix is written when it is needed, unless nothing shall be (`dry_run`).
 
     Raises:
         PlatformError: The newest approved version names no artifact, or the artifact is gone.
@@ -34,11 +36,12 @@ def resolve_champion(platform: Platform, boto_session: boto3.Session) -> str:
         if details.get("Code") not in ("ResourceNotFound", "ValidationException"):
             raise
         raise PlatformError(
-            f"model package group {platform.model_package_group} cannot be listed: {details.get('Message')}; deploy infrastructure/platform.yaml"
+            f"model package group {platform.model_package_group} cannot be listed: {details.get('Message')}; make it: scones aws bootstrap"
         ) from None
     if not packages:
         bucket, _, prefix = platform.no_champion_uri.removeprefix("s3://").partition("/")
-        s3.put_object(Bucket=bucket, Key=f"{prefix}none.json", Body=b'{"champion": null}\n', ContentType="application/json")
+        if not dry_run:
+            s3.put_object(Bucket=bucket, Key=f"{prefix}none.json", Body=b'{"champion": null}\n', ContentType="application/json")
         return platform.no_champion_uri
     arn = packages[0]["ModelPackageArn"]
     containers = sagemaker.describe_model_package(ModelPackageName=arn).get("InferenceSpecification", {}).get("Containers", [])

@@ -68,18 +68,21 @@ class CodeStore:
         self.bundles[bundle.digest] = bundle
         return f"s3://{self.bucket}/{_key(bundle.digest)}"
 
-    def upload(self, s3: Any) -> int:
-        """Put, through a boto3 S3 client, every file that is not there yet and return how many were; a key names its content, so what is there is right."""
-        uploaded = 0
+    def missing(self, s3: Any) -> dict[str, bytes]:
+        """Return, by key, every file that a boto3 S3 client does not find in the bucket; a key names its content, so what is there is right."""
+        missing: dict[str, bytes] = {}
         for digest, bundle in self.bundles.items():
             pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=_key(digest))
             present = {item["Key"] for page in pages for item in page.get("Contents", ())}
-            for name, content in bundle.files.items():
-                key = _key(digest) + name
-                if key not in present:
-                    s3.put_object(Bucket=self.bucket, Key=key, Body=content)
-                    uploaded += 1
-        return uploaded
+            missing |= {_key(digest) + name: content for name, content in bundle.files.items() if _key(digest) + name not in present}
+        return missing
+
+    def upload(self, s3: Any) -> int:
+        """Put every missing file into the bucket and return how many there were."""
+        missing = self.missing(s3)
+        for key, content in missing.items():
+            s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return len(missing)
 
 
 def _key(digest: str) -> str:

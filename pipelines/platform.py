@@ -48,7 +48,7 @@ def resolve_platform(settings: Settings, boto_session: boto3.Session) -> Platfor
     missing = [name for name in open_names if name not in outputs]
     if missing:
         raise PlatformError(
-            f"stack {settings.aws.platform_stack} has no output {', '.join(missing)}; deploy infrastructure/platform.yaml again"
+            f"stack {settings.aws.platform_stack} has no output {', '.join(missing)}; bring it up to date: scones aws bootstrap"
         )
     values = {name: value if value is not None else outputs[name] for name, value in given.items()}
     return Platform(
@@ -69,7 +69,9 @@ def _stack_outputs(stack: str, region: str, boto_session: boto3.Session) -> Mapp
     except ClientError as error:
         details = error.response.get("Error", {})
         if "does not exist" in details.get("Message", ""):
-            raise PlatformError(f"stack {stack} does not exist in {region}; deploy infrastructure/platform.yaml first") from None
+            raise PlatformError(
+                f"stack {stack} does not exist in {region}; make it (scones aws bootstrap), or look in another region (AWS_REGION)"
+            ) from None
         raise PlatformError(f"stack {stack} cannot be read in {region}: {details.get('Code')}: {details.get('Message')}") from None
     except BotoCoreError as error:
         raise PlatformError(f"stack {stack} cannot be read in {region}: {' '.join(str(error).split())}") from None

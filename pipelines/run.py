@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,29 +89,98 @@ def run_pipeline(
     return describe_execution(boto_session, arn)
 
 
-def upsert_pipeline(settings: Settings, platform: Platform, boto_session: boto3.Session, definition: RenderedDefinition) -> Upserted:
-    """Create the pipeline, or update it when its definition, role, description or parallelism differ."""
-    from botocore.exceptions import ClientError
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What `run_pipeline` would do.
 
+    Attributes:
+        pipeline: What would happen to the pipeline itself.
+        parameters: Every parameter of the execution with its value.
+        uploads: Keys of the code files that the bucket lacks.
+        steps: Names of the steps, in the definition's order.
+    """
+
+    pipeline: Upserted
+    parameters: Mapping[str, str]
+    uploads: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def plan_run(
+    settings: Settings,
+    boto_session: boto3.Session,
+    *,
+    input_data_uri: str | None = None,
+    is_staged: bool = True,
+    cache_dir: Path | None = None,
+    module_name: str = PIPELINE_MODULE,
+) -> RunPlan:
+    """Find out what `run_pipeline` would do: check, render, lint and resolve as it does, and write nothing to the account.
+
+    Args:
+        is_staged: Whether `input_data_uri` must be there already.
+        settings, boto_session, input_data_uri, cache_dir, module_name: See `run_pipeline`.
+
+    Raises:
+        PipelinesError: The run would not start, and the message says why.
+    """
+    check_sources()
+    platform = resolve_platform(settings, boto_session)
+    named = input_data_uri or settings.data.input_uri
+    data_uri = named if named is not None and not is_staged else _existing_data(named, platform, boto_session)
+    definition = load_definition(settings, platform, boto_session, revision=source_revision(), cache_dir=cache_dir, module_name=module_name)
+    document = definition.document
+    parameters = {parameter["Name"]: str(parameter.get("DefaultValue", "")) for parameter in document["Parameters"]}
+    parameters |= {"InputDataUri": data_uri, "ChampionModelUri": resolve_champion(platform, boto_session, dry_run=True)}
     client = boto_session.client("sagemaker", region_name=platform.region)
-    wanted: dict[str, Any] = {
+    return RunPlan(
+        _pending_upsert(client, settings.pipeline.name, _pipeline_request(settings, platform, definition)),
+        parameters,
+        tuple(sorted(definition.code.missing(boto_session.client("s3", region_name=platform.region)))),
+        tuple(_step_names(document["Steps"])),
+    )
+
+
+def _step_names(steps: list[dict[str, Any]]) -> Iterator[str]:
+    for step in steps:
+        yield step["Name"]
+        for branch in ("IfSteps", "ElseSteps"):
+            yield from _step_names(step.get("Arguments", {}).get(branch, []))
+
+
+def _pipeline_request(settings: Settings, platform: Platform, definition: RenderedDefinition) -> dict[str, Any]:
+    return {
         "PipelineDefinition": definition.text,
         "PipelineDescription": settings.pipeline.description,
         "RoleArn": platform.pipeline_role_arn,
         "ParallelismConfiguration": {"MaxParallelExecutionSteps": settings.pipeline.max_parallel_steps},
     }
+
+
+def _pending_upsert(client: Any, name: str, wanted: Mapping[str, Any]) -> Upserted:
+    """What has to be done to a pipeline, so that it is as it is wanted."""
+    from botocore.exceptions import ClientError
+
     try:
-        current = client.describe_pipeline(PipelineName=settings.pipeline.name)
+        current = client.describe_pipeline(PipelineName=name)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") not in ("ResourceNotFound", "ValidationException"):
             raise
+        return "created"
+    return "unchanged" if all(current.get(key) == value for key, value in wanted.items()) else "updated"
+
+
+def upsert_pipeline(settings: Settings, platform: Platform, boto_session: boto3.Session, definition: RenderedDefinition) -> Upserted:
+    """Create the pipeline, or update it when its definition, role, description or parallelism differ."""
+    client = boto_session.client("sagemaker", region_name=platform.region)
+    wanted = _pipeline_request(settings, platform, definition)
+    outcome = _pending_upsert(client, settings.pipeline.name, wanted)
+    if outcome == "created":
         tags = [{"Key": tag.key, "Value": tag.value} for tag in settings.project.tags]
         client.create_pipeline(PipelineName=settings.pipeline.name, PipelineDisplayName=settings.pipeline.name, Tags=tags, **wanted)
-        return "created"
-    if all(current.get(name) == value for name, value in wanted.items()):
-        return "unchanged"
-    client.update_pipeline(PipelineName=settings.pipeline.name, **wanted)
-    return "updated"
+    elif outcome == "updated":
+        client.update_pipeline(PipelineName=settings.pipeline.name, **wanted)
+    return outcome
 
 
 def start_execution(

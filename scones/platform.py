@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scones.errors import ExitCode, SconesError
+
 if TYPE_CHECKING:
     from infrastructure.deploy import PlatformParameters
     from pipelines.platform import Platform
@@ -28,6 +30,28 @@ def ensure_platform(context: Context, settings: Settings) -> Platform:
 
         deploy_platform(target.session, platform_parameters(settings))
     return resolve_platform(settings, target.session)
+
+
+def existing_platform(context: Context, settings: Settings) -> Platform:
+    """Return the account's bucket, roles and registry group, and make nothing: for dry runs.
+
+    Raises:
+        PlatformError: On AWS: there is no platform stack.
+        SconesError: On localcloud: there is none yet.
+    """
+    from pipelines.errors import PlatformError
+    from pipelines.platform import resolve_platform
+
+    try:
+        return resolve_platform(settings, context.target.session)
+    except PlatformError as error:
+        if context.target.kind == "aws":
+            raise
+        raise SconesError(
+            f"There is no platform on {context.target} yet, and a dry run makes none",
+            "Make it: scones aws bootstrap (a real run on localcloud does it by itself).",
+            ExitCode.USAGE,
+        ) from error
 
 
 def platform_parameters(settings: Settings) -> PlatformParameters:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from scones import log_streams
 from scones.deployment import WAIT_SECONDS, wait_for_production
 from scones.errors import ExitCode, SconesError
-from scones.registry import ModelVersion, Registry, stack_outputs
+from scones.registry import Decision, ModelVersion, Registry, stack_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from infrastructure.changes import ResourceChange
-    from infrastructure.deploy import Decision
+    from infrastructure.deploy import DeploymentOutcome
     from lambdas.deploy_inference_workflow.registry import ModelPackageArn
-    from lambdas.deploy_inference_workflow.stacks import StackState
+    from lambdas.deploy_inference_workflow.stacks import Stack, StackState
     from pipelines.settings import Settings
     from scones.target import Target
 
@@ -50,6 +50,15 @@ class Deployment:
         }
 
 
+@dataclass(frozen=True)
+class Consequence:
+    """What a decision would set off: `serves` is the version that production would serve then, None for none."""
+
+    text: str
+    serves: str | None
+    changes: tuple[ResourceChange, ...]
+
+
 class Production:
     """The inference stack and the function that deploys it."""
 
@@ -66,9 +75,7 @@ class Production:
             SconesError: Nothing is in production, or the stack is in a state in which it says nothing about that.
             DeploymentInProgressError: The deployment does not end in time.
         """
-        from infrastructure.deploy import watched_stack
-
-        state = watched_stack(self._target.session, self.stack_name, time.monotonic() + WAIT_SECONDS, on_status).settle()
+        state = self.stack(on_status).settle()
         if state is None:
             raise SconesError(
                 f"Nothing is in production: there is no stack {self.stack_name} ({self._target})",
@@ -81,6 +88,12 @@ class Production:
                 "Approve a version again: scones models approve VERSION",
             )
         return state
+
+    def stack(self, on_status: Callable[[str], None] = lambda line: None) -> Stack:
+        """Return the inference stack, to be looked at or waited for."""
+        from infrastructure.deploy import watched_stack
+
+        return watched_stack(self._target.session, self.stack_name, time.monotonic() + WAIT_SECONDS, on_status)
 
     def function_name(self) -> str:
         """Return the deploying function's name.
@@ -157,7 +170,42 @@ class Production:
         change_sets.discard(change_set)
         return change_set.changes
 
-    def redeploy(self, arn: str, decided_at: str, on_status: Callable[[str], None]) -> Decision:
+    def consequence(self, version: ModelVersion, decision: Decision) -> Consequence:
+        """Return what the event of a decision would set off, now.
+
+        Raises:
+            SconesError: There is no deploying function.
+        """
+        from lambdas.deploy_inference_workflow.registry import ModelPackageArn
+        from lambdas.deploy_inference_workflow.registry import Registry as PackageRegistry
+
+        self.function_name()
+        state = self.stack().settle()
+        serving = None if state is None or not state.serves else state.parameters["ModelPackageArn"]
+        if decision == "Approved":
+            if serving == version.arn and state is not None:
+                changes = self.plan(version.arn, state.parameters["DecidedAt"])
+                return Consequence("Production serves it already; it would get the platform's code and settings.", version.arn, changes)
+            text = (
+                f"It would be deployed in place of version {serving.rpartition('/')[2]}:"
+                if serving
+                else "It would be the first in production:"
+            )
+            return Consequence(
+                text, version.arn, self.plan(version.arn, later_than(state.parameters["DecidedAt"]) if serving and state else now())
+            )
+        if serving != version.arn:
+            return Consequence("It is not in production; nothing would be deployed.", serving, ())
+        rejected = ModelPackageArn.parse(version.arn)
+        target = PackageRegistry(self._target.client("sagemaker")).newest_approved(rejected.group, other_than=rejected)
+        if target is None:
+            return Consequence(
+                "No other version is Approved: it would go on serving, and the decision would end as a dead letter.", serving, ()
+            )
+        text = f"It is in production; version {target.arn.version}, the newest other Approved one, would take its place:"
+        return Consequence(text, target.arn.arn, self.plan(target.arn.arn, now()))
+
+    def redeploy(self, arn: str, decided_at: str, on_status: Callable[[str], None]) -> DeploymentOutcome:
         """Have the deploying function deploy a version, and wait for the end.
 
         Raises:
@@ -166,7 +214,7 @@ class Production:
         """
         from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
-        from infrastructure.deploy import Decision, request_deployment
+        from infrastructure.deploy import DeploymentOutcome, request_deployment
         from lambdas.deploy_inference_workflow.errors import DeploymentError
         from lambdas.deploy_inference_workflow.registry import ModelPackageArn
 
@@ -186,7 +234,7 @@ class Production:
             if not str(error).startswith("DeploymentInProgressError"):
                 raise
         wait_for_production(self._target, self._settings, arn, on_status)
-        return Decision("updated", "")
+        return DeploymentOutcome("updated", "")
 
     def _watch(self, cloudformation: Any, done: Callable[[], bool], on_status: Callable[[str], None]) -> None:
         seen, pause = "", 0.05
@@ -197,6 +245,11 @@ class Production:
                 on_status(f"stack {self.stack_name}: {status}")
             time.sleep(pause)
             pause = min(pause * 1.2, 5.0)
+
+
+def now() -> str:
+    """Return the time as a decision carries it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def later_than(decided_at: str) -> str:

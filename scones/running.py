@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.executions import ExecutionResult
+    from pipelines.run import RunPlan
     from pipelines.settings import Settings
     from scones.options import Context
+    from staging import StagedDataset
 
 
 def load_settings(context: Context, stage: str | None, overrides: Sequence[str]) -> Settings:
@@ -57,3 +59,25 @@ def run(context: Context, settings: Settings, source: str | None, *, wait: bool 
                 raise
             name = follower.execution_arn.rpartition("/")[2]
             raise SconesError("Interrupted; the execution goes on", f"Follow it: scones status {name}", ExitCode.INTERRUPTED) from None
+
+
+def plan(context: Context, settings: Settings, source: str | None) -> tuple[RunPlan, StagedDataset | None]:
+    """Return what `run` would do, and what it would stage; changes nothing.
+
+    Raises:
+        PipelinesError, StagingError, SconesError: The run would not start; the message says why.
+    """
+    from pipelines.run import plan_run
+    from scones.platform import existing_platform
+
+    staged = None
+    uri = source
+    if source is None or source.startswith("s3://"):
+        existing_platform(context, settings)
+    else:
+        staged = stage_source(context, settings, source, dry_run=True)
+        uri = staged.uri
+    planned = plan_run(
+        settings, context.target.session, input_data_uri=uri, is_staged=staged is None, cache_dir=context.state_dir / "definitions"
+    )
+    return planned, staged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scones.platform import ensure_platform
+from scones.platform import ensure_platform, existing_platform
 from scones.progress import bars
 
 if TYPE_CHECKING:
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from staging import StagedDataset
 
 
-def stage_source(context: Context, settings: Settings, source: str, classes: Sequence[str] = ()) -> StagedDataset:
+def stage_source(context: Context, settings: Settings, source: str, classes: Sequence[str] = (), *, dry_run: bool = False) -> StagedDataset:
     """Check a source, then make sure of the platform, then upload; warnings go to stderr.
+
+    With *dry_run* nothing is sent or made: `uploaded` of the result says how many objects would be.
 
     Raises:
         StagingError: The source is refused or cannot be uploaded.
@@ -31,8 +33,8 @@ def stage_source(context: Context, settings: Settings, source: str, classes: Seq
 
         # Everything that can be wrong with the images is found before anything is started or sent.
         dataset = prepare(source, cache_dir=context.state_dir / "datasets", classes=classes, progress=progress)
-        bucket = ensure_platform(context, settings).bucket
-        staged = upload(dataset, s3_client=context.target.client("s3"), bucket=bucket, progress=progress)
+        bucket = (existing_platform if dry_run else ensure_platform)(context, settings).bucket
+        staged = upload(dataset, s3_client=context.target.client("s3"), bucket=bucket, progress=progress, dry_run=dry_run)
     for warning in staged.warnings:
         context.output.note(f"Warning: {warning}")
     if staged.ignored:

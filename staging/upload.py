@@ -37,8 +37,11 @@ def stage(
     )
 
 
-def upload(dataset: Dataset, *, s3_client: S3Client, bucket: str, progress: Progress | None = None) -> StagedDataset:
-    """Upload a prepared data set, see `stage`. Raises UploadError, or SourceNotFoundError when a file changed since it was read."""
+def upload(dataset: Dataset, *, s3_client: S3Client, bucket: str, progress: Progress | None = None, dry_run: bool = False) -> StagedDataset:
+    """Upload a prepared data set, see `stage`. With `dry_run` nothing is sent, and `uploaded` of the result is what would be.
+
+    Raises UploadError, or SourceNotFoundError when a file changed since it was read.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     digest = dataset.digest
@@ -48,10 +51,12 @@ def upload(dataset: Dataset, *, s3_client: S3Client, bucket: str, progress: Prog
     try:
         there = _existing(s3_client, bucket, prefix, progress)
         missing = [image for path, image in by_path.items() if there.get(path) != image.size]
-        _put_all(s3_client, bucket, prefix, missing, progress)
         complete = MANIFEST_NAME in there and not missing
-        if not complete:
-            s3_client.put_object(Bucket=bucket, Key=prefix + MANIFEST_NAME, Body=manifest_bytes(manifest), ContentType="application/json")
+        if not dry_run:
+            _put_all(s3_client, bucket, prefix, missing, progress)
+            if not complete:
+                body = manifest_bytes(manifest)
+                s3_client.put_object(Bucket=bucket, Key=prefix + MANIFEST_NAME, Body=body, ContentType="application/json")
     except (BotoCoreError, ClientError) as error:
         raise _senterror(error, bucket) from error
     return StagedDataset(

@@ -11,7 +11,7 @@ from scones.options import Context, command_options, settings_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scones.registry import ModelVersion
+    from scones.registry import Decision, ModelVersion
 
 
 @click.group()
@@ -102,12 +102,18 @@ def compare(context: Context, first: str, second: str, stage: str | None, overri
 @models.command()
 @click.argument("version", required=False)
 @click.option("--comment", help="Why; kept with the version.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deployed; decide nothing.")
 @settings_options
 @command_options()
-def approve(context: Context, version: str | None, comment: str | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+def approve(
+    context: Context, version: str | None, comment: str | None, dry_run: bool, stage: str | None, overrides: tuple[str, ...]
+) -> None:
     """Approve VERSION (default: the newest that waits). The event deploys it to production."""
     registry = _registry(context, stage, overrides)
     found: ModelVersion = registry.find(version) if version else registry.newest_pending()
+    if dry_run:
+        _show_plan(context, stage, overrides, found, "Approved")
+        return
     approved = registry.decide(found, "Approved", comment)
     context.output.result(
         approved.document(),
@@ -118,13 +124,40 @@ def approve(context: Context, version: str | None, comment: str | None, stage: s
 @models.command()
 @click.argument("version")
 @click.option("--comment", help="Why; kept with the version.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deployed in its place; decide nothing.")
 @settings_options
 @command_options()
-def reject(context: Context, version: str, comment: str | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+def reject(context: Context, version: str, comment: str | None, dry_run: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
     """Reject VERSION. When it is in production, the newest other approved version takes its place."""
     registry = _registry(context, stage, overrides)
-    rejected = registry.decide(registry.find(version), "Rejected", comment)
+    found: ModelVersion = registry.find(version)
+    if dry_run:
+        _show_plan(context, stage, overrides, found, "Rejected")
+        return
+    rejected = registry.decide(found, "Rejected", comment)
     context.output.result(rejected.document(), lambda console: console.print(f"Version {rejected.number} is Rejected."))
+
+
+def _show_plan(context: Context, stage: str | None, overrides: tuple[str, ...], version: ModelVersion, decision: Decision) -> None:
+    from scones import changes as changes_view
+    from scones.production import Production
+    from scones.settings import load
+
+    plan = Production(context.target, load(stage, overrides).settings).consequence(version, decision)
+    document = version.document() | {
+        "outcome": "planned",
+        "decision": decision,
+        "would_serve": plan.serves,
+        "consequence": plan.text,
+        "changes": [changes_view.document(change) for change in plan.changes],
+    }
+
+    def human(console: Console) -> None:
+        console.print(f"Version {version.number}, which is {version.status}, would be {decision}. {plan.text}", soft_wrap=True)
+        changes_view.print_changes(console, plan.changes)
+
+    context.output.result(document, human)
+    context.output.note("Nothing was decided (--dry-run).")
 
 
 def _figure(value: object, sign: bool = False) -> str:

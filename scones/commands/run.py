@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from scones.errors import ExitCode
 from scones.options import Context, command_options, settings_options
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.run import RunPlan
+    from pipelines.settings import Settings
+    from staging import StagedDataset
+
 
 @click.command()
 @click.option("--data", metavar="SOURCE", help="Stage these images first (see: scones stage --help), or the S3 URI of staged ones.")
 @click.option("--no-wait", is_flag=True, help="Return when the execution has started.")
+@click.option("--dry-run", is_flag=True, help="Check, render and lint everything, show what would be uploaded and started, and do nothing.")
 @settings_options
 @command_options()
-def run(context: Context, data: str | None, no_wait: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
+def run(context: Context, data: str | None, no_wait: bool, dry_run: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
     """Run the SageMaker Pipeline: preprocess, train, evaluate; if the model is good enough, register it and serve it on the staging endpoint.
 
     Steps whose code, data and parameters have not changed are taken from an earlier execution. Exits with 1 when the execution fails.
@@ -25,6 +34,9 @@ def run(context: Context, data: str | None, no_wait: bool, stage: str | None, ov
     from scones.views import next_command, print_execution
 
     settings = running.load_settings(context, stage, overrides)
+    if dry_run:
+        _show_plan(context, settings, *running.plan(context, settings, data))
+        return
     execution = running.run(context, settings, data, wait=not no_wait)
 
     context.output.result(document(execution), lambda console: print_execution(console, execution))
@@ -33,3 +45,26 @@ def run(context: Context, data: str | None, no_wait: bool, stage: str | None, ov
         sys.exit(ExitCode.FAILED)
     if execution.model_package_arn is not None:
         context.output.note("The model waits for approval. Approve it: scones models approve")
+
+
+def _show_plan(context: Context, settings: Settings, plan: RunPlan, staged: StagedDataset | None) -> None:
+    document = {
+        "outcome": "planned",
+        "pipeline": {"name": settings.pipeline.name, "would_be": plan.pipeline},
+        "images": None if staged is None else {"uri": staged.uri, "counts": staged.counts, "uploads": staged.uploaded},
+        "code_uploads": list(plan.uploads),
+        "parameters": dict(plan.parameters),
+        "steps": list(plan.steps),
+    }
+
+    def human(console: Console) -> None:
+        if staged is not None:
+            console.print(f"{staged.uploaded} objects of images would be uploaded to {staged.uri}", soft_wrap=True)
+        console.print(f"{len(plan.uploads)} files of code would be uploaded")
+        console.print(f"the pipeline {settings.pipeline.name} would be {plan.pipeline}, and started with")
+        for name, value in plan.parameters.items():
+            console.print(f"  {name} = {value}", markup=False, soft_wrap=True)
+        console.print(f"steps: {', '.join(plan.steps)}; those whose inputs have not changed come from the cache", soft_wrap=True)
+
+    context.output.result(document, human)
+    context.output.note("Nothing was uploaded or started (--dry-run).")

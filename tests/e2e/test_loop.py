@@ -282,6 +282,21 @@ def test_a_second_run_takes_from_the_cache_what_has_not_changed(scones: Scones, 
     assert [version["version"] for version in scones.json("models", "list")] == [3, 2, 1]
 
 
+def test_a_dry_run_says_what_a_run_would_do_and_does_nothing(scones: Scones, demo: dict[str, Any], photos: Path) -> None:
+    before = len(
+        scones.client("sagemaker").list_pipeline_executions(PipelineName="scones-vehicle-classifier")["PipelineExecutionSummaries"]
+    )
+    plan = scones.json("run", "--data", str(photos), *QUICK, *GATE, "--dry-run")
+    assert plan["pipeline"]["would_be"] == "unchanged"
+    assert (plan["images"]["uploads"], plan["code_uploads"]) == (0, [])
+    assert plan["parameters"]["InputDataUri"] == plan["images"]["uri"]
+    assert set(plan["steps"]) >= {"Preprocess", "Train", "QualityGateMissed", "StagingEndpoint"}
+    staged = scones.json("stage", str(photos), "--dry-run")
+    assert (staged["uri"], staged["uploaded"], staged["would_upload"]) == (plan["images"]["uri"], 0, 0)
+    after = scones.client("sagemaker").list_pipeline_executions(PipelineName="scones-vehicle-classifier")["PipelineExecutionSummaries"]
+    assert len(after) == before
+
+
 def test_a_missed_gate_fails_with_both_figures_and_touches_nothing(scones: Scones, demo: dict[str, Any], photos: Path) -> None:
     shuffled = scones.folder / "shuffled"
     files = sorted(photos.glob("*/*.png"))

@@ -20,14 +20,19 @@ def product(region: Region) -> Product:
 
 
 @pytest.fixture(scope="module")
-def versions(product: Product) -> list[str]:
-    """Three versions; the first two were in production one after the other, the third waits."""
-    arns = [product.register() for _ in range(3)]
-    product.decide(arns[0])
-    product.settled("CREATE_COMPLETE", arns[0])
-    product.decide(arns[1])
-    product.settled("UPDATE_COMPLETE", arns[1])
-    return arns
+def registered(product: Product) -> list[str]:
+    """Three versions that wait."""
+    return [product.register() for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def versions(product: Product, registered: list[str]) -> list[str]:
+    """The three; the first two were in production one after the other, the third waits."""
+    product.decide(registered[0])
+    product.settled("CREATE_COMPLETE", registered[0])
+    product.decide(registered[1])
+    product.settled("UPDATE_COMPLETE", registered[1])
+    return registered
 
 
 def serving(product: Product) -> str:
@@ -45,6 +50,13 @@ def test_without_a_production_there_is_nothing_to_roll_back(product: Product) ->
     assert error.exit_code == ExitCode.USAGE
     assert "Nothing is in production" in error.message
     assert scones("deploy", "history", "--json").document == []
+
+
+def test_a_dry_run_of_the_first_approval_shows_the_stack_and_makes_none(product: Product, registered: list[str]) -> None:
+    first = scones("models", "approve", "1", "--dry-run", "--json").document
+    assert "first in production" in first["consequence"]
+    assert {change["action"] for change in first["changes"]} == {"Add"}
+    assert product.stack() == {}
 
 
 def test_fresh_stacks_differ_in_nothing(product: Product, versions: list[str]) -> None:
@@ -112,6 +124,21 @@ def test_a_decision_that_this_machines_clock_says_is_in_the_future_does_not_win(
 
     monkeypatch.setattr("scones.production.datetime", Yesterday)
     assert scones("deploy", "rollback", "1", "--json").document["outcome"] == "updated"
+    assert serving(product) == versions[0]
+
+
+def test_a_dry_run_of_a_decision_says_what_its_event_would_do(product: Product, versions: list[str]) -> None:
+    # The first version serves, the second is Approved, the third waits.
+    waiting = scones("models", "approve", "--dry-run", "--json").document
+    assert (waiting["version"], waiting["would_serve"]) == (3, versions[2])
+    assert "Endpoint" in {change["resource"] for change in waiting["changes"]}
+    again = scones("models", "approve", "1", "--dry-run", "--json").document
+    assert (again["would_serve"], again["changes"]) == (versions[0], [])
+    assert scones("models", "reject", "1", "--dry-run", "--json").document["would_serve"] == versions[1]
+    elsewhere = scones("models", "reject", "2", "--dry-run", "--json").document
+    assert (elsewhere["would_serve"], elsewhere["changes"]) == (versions[0], [])
+    statuses = {item["version"]: item["status"] for item in scones("models", "list", "--json").document}
+    assert statuses == {1: "Approved", 2: "Approved", 3: "PendingManualApproval"}
     assert serving(product) == versions[0]
 
 

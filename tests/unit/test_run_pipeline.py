@@ -17,13 +17,13 @@ from moto import mock_aws
 
 from pipelines import cli
 from pipelines.champion import resolve_champion
-from pipelines.code_store import CodeStore
+from pipelines.code_store import CodeBundle, CodeStore
 from pipelines.definition import RenderedDefinition
 from pipelines.errors import PlatformError, RunError
 from pipelines.executions import EvaluationMetrics, describe_execution, follow_execution, job_name
 from pipelines.platform import Platform, resolve_platform
 from pipelines.revision import source_revision
-from pipelines.run import Preparing, run_pipeline, start_execution, upsert_pipeline
+from pipelines.run import Preparing, plan_run, run_pipeline, start_execution, upsert_pipeline
 from pipelines.settings import Settings, load_settings
 
 BUCKET = "scones-dev-123456789012-us-east-1"
@@ -107,13 +107,14 @@ def test_the_platform_stack_s_outputs_fill_what_settings_leave_open(account: bot
     )
     del template["Outputs"]["JobRoleArn"]
     account.client("cloudformation").create_stack(StackName="older", TemplateBody=json.dumps(template))
-    with pytest.raises(PlatformError, match="stack older has no output JobRoleArn; deploy"):
+    with pytest.raises(PlatformError, match="stack older has no output JobRoleArn; bring it up to date"):
         resolve_platform(settings("aws.platform_stack=older"), account)
 
 
 def test_a_missing_platform_stack_says_what_to_deploy(account: boto3.Session) -> None:
     with pytest.raises(
-        PlatformError, match=r"stack scones-platform does not exist in us-east-1; deploy infrastructure/platform\.yaml first"
+        PlatformError,
+        match=r"stack scones-platform does not exist in us-east-1; make it \(scones aws bootstrap\), or look in another region",
     ):
         resolve_platform(settings(), account)
 
@@ -150,6 +151,33 @@ def test_without_staged_images_nothing_starts(account: boto3.Session, uri: str |
         run_pipeline(given, account, input_data_uri=uri, on_event=events.append)
     assert account.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
     assert all(isinstance(event, Preparing) for event in events)
+
+
+GIVEN = (
+    f"aws.bucket={BUCKET}",
+    f"aws.pipeline_role_arn={ROLE}",
+    f"aws.job_role_arn={ROLE}",
+    f"aws.model_role_arn={ROLE}",
+    f"registry.model_package_group={GROUP}",
+)
+
+
+def test_a_dry_run_resolves_everything_and_writes_nothing(account: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = {"Name": "Gate", "Arguments": {"IfSteps": [{"Name": "Yes"}], "ElseSteps": [{"Name": "No"}]}}
+    parameters = [{"Name": "Epochs", "DefaultValue": 3}, {"Name": "InputDataUri"}, {"Name": "ChampionModelUri"}]
+    text = json.dumps({"Version": "2020-12-01", "Parameters": parameters, "Steps": [{"Name": "Train"}, gate]})
+    code = CodeStore(BUCKET)
+    prefix = code.add(CodeBundle({"a.py": b"a", "b.py": b"b"})).removeprefix(f"s3://{BUCKET}/")
+    account.client("s3").put_object(Bucket=BUCKET, Key=f"{prefix}a.py", Body=b"a")
+    monkeypatch.setattr("pipelines.run.load_definition", lambda *_, **__: RenderedDefinition(text, code))
+    plan = plan_run(settings(*GIVEN), account, input_data_uri=f"s3://{BUCKET}/raw/later/", is_staged=False)
+    assert (plan.pipeline, plan.uploads, plan.steps) == ("created", (f"{prefix}b.py",), ("Train", "Gate", "Yes", "No"))
+    champion = f"s3://{BUCKET}/champion/none/"
+    assert plan.parameters == {"Epochs": "3", "InputDataUri": f"s3://{BUCKET}/raw/later/", "ChampionModelUri": champion}
+    assert account.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
+    assert account.client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
+    with pytest.raises(RunError, match="no staged images"):
+        plan_run(settings(*GIVEN), account, input_data_uri=f"s3://{BUCKET}/raw/later/")
 
 
 # The champion
