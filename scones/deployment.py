@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from scones.advice import advice
 from scones.errors import SconesError
 from scones.registry import stack_outputs
 
@@ -63,9 +64,10 @@ def wait_for_production(
             "UPDATE_ROLLBACK_FAILED",
             "DELETE_FAILED",
         ):
+            reason = _reason(cloudformation, name)
             raise SconesError(
-                f"The deployment of {model_package_arn} failed ({status}): {_reason(cloudformation, name)}",
-                "What served before still serves: scones status",
+                f"The deployment of {model_package_arn} failed ({status}): {reason}",
+                advice(reason) or "What served before still serves: scones status",
             )
         time.sleep(pause)
         pause = min(pause * 1.2, 5.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
+from scones.advice import advice
 from scones.errors import ExitCode, SconesError
 
 
@@ -23,7 +25,7 @@ def _ours(error: Exception) -> SconesError | None:
         return SconesError(str(error), "All settings and where they come from: scones config show", ExitCode.USAGE)
     pipelines_error = _loaded("pipelines.errors", "PipelinesError")
     if pipelines_error is not None and isinstance(error, pipelines_error):
-        return SconesError(str(error))
+        return SconesError(str(error), advice(str(error)) if "stack" not in str(error) else None)
     staging_error = _loaded("staging.errors", "StagingError")
     if staging_error is not None and isinstance(error, staging_error):
         message, hint = str(error).partition("\n")[::2]
@@ -31,7 +33,7 @@ def _ours(error: Exception) -> SconesError | None:
     for module, name in (("lambdas.deploy_inference_workflow.errors", "DeploymentError"), ("infrastructure.packaging", "PackagingError")):
         kind = _loaded(module, name)
         if kind is not None and isinstance(error, kind):
-            return SconesError(str(error))
+            return SconesError(str(error), advice(str(error)))
     return None
 
 
@@ -48,16 +50,73 @@ def _botocore(error: Exception) -> SconesError | None:
             "Sign in (aws sso login, AWS_PROFILE, ...) or leave out --aws to use localcloud.",
             ExitCode.USAGE,
         )
+    if isinstance(error, exceptions.SSOError | exceptions.TokenRetrievalError | exceptions.LoginError):
+        return SconesError(f"The sign-in to AWS has expired: {error}", _SIGN_IN, ExitCode.USAGE)
+    if isinstance(error, exceptions.ProfileNotFound):
+        return SconesError(f"{error}", "The profiles there are: aws configure list-profiles", ExitCode.USAGE)
+    if isinstance(error, exceptions.CredentialRetrievalError):
+        return SconesError(f"The AWS credentials cannot be got: {error}", _SIGN_IN, ExitCode.USAGE)
     if isinstance(error, exceptions.NoRegionError):
         return SconesError("There is no AWS region", "Set AWS_REGION or --set aws.region=...", ExitCode.USAGE)
-    if isinstance(error, exceptions.EndpointConnectionError | exceptions.ConnectTimeoutError | exceptions.ConnectionClosedError):
+    if isinstance(error, exceptions.InvalidRegionError | exceptions.UnknownRegionError | exceptions.UnknownEndpointError):
+        return SconesError(f"There is no such AWS region or service: {error}", _REGION, ExitCode.USAGE)
+    if isinstance(error, exceptions.EndpointConnectionError) and ".amazonaws." in str(error):
+        return SconesError(
+            f"AWS does not answer: {error}",
+            f"Check the network, and whether that service is in the region. {_REGION}",
+            ExitCode.UNREACHABLE,
+        )
+    if isinstance(error, exceptions.ConnectionError | exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError):
         return SconesError(f"AWS does not answer: {error}", "Check the network; for localcloud see: scones up", ExitCode.UNREACHABLE)
     if isinstance(error, exceptions.ClientError):
-        details = error.response.get("Error", {})
-        code, message = details.get("Code", "Unknown"), details.get("Message", str(error))
-        if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
-            return SconesError(f"AWS refuses the credentials: {message}", "Sign in again (aws sso login).", ExitCode.USAGE)
-        return SconesError(f"{error.operation_name} was refused: {code}: {message}")
+        return _refusal(error.operation_name, error.response.get("Error", {}), str(error))
     if isinstance(error, exceptions.BotoCoreError):
         return SconesError(str(error))
     return None
+
+
+_SIGN_IN = "Sign in again (aws sso login, or new keys)."
+_REGION = "The region is that of AWS_REGION, the profile or aws.region: scones config show"
+_CREDENTIALS = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_PERMISSION = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"})
+_NOT_SIGNED_UP = frozenset({"OptInRequired", "SubscriptionRequiredException", "NotSignedUp"})
+_QUOTA = frozenset({"LimitExceeded", "LimitExceededException", "ResourceLimitExceeded", "ServiceQuotaExceededException", "TooManyBuckets"})
+_BUSY = frozenset({"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+
+
+def _refusal(operation: str, details: Mapping[str, str], text: str) -> SconesError:
+    """An error answer of AWS, by its code."""
+    code, message = details.get("Code", "Unknown"), details.get("Message") or text
+    refused = f"{operation} was refused: {code}: {message}"
+    if code in _CLOCK or (code in _CREDENTIALS and "Signature expired" in message):
+        return SconesError(refused, "This machine's clock and AWS's differ. Set it right (NTP).", ExitCode.USAGE)
+    if code in _CREDENTIALS:
+        return SconesError(
+            f"AWS refuses the credentials: {message}",
+            f"{_SIGN_IN} In a region that must be switched on first, so are they refused too.",
+            ExitCode.USAGE,
+        )
+    if code in _PERMISSION:
+        return SconesError(
+            refused, "Who is signed in may not do that (aws sts get-caller-identity says who it is). Ask who runs the account."
+        )
+    if code in _NOT_SIGNED_UP:
+        return SconesError(refused, "The account is not signed up for this service in this region. Open it in the AWS console once.")
+    if code in _QUOTA:
+        return SconesError(refused, advice(f"{code}: {message}") or "A quota of the account is used up: AWS console, Service Quotas.")
+    if code in _BUSY:
+        return SconesError(refused, "AWS is asked too often at the moment. Try again in a minute.")
+    return SconesError(refused)

@@ -27,7 +27,7 @@ def load_settings(context: Context, stage: str | None, overrides: Sequence[str])
         store = local_store(context.state_dir)
         store.prepare()
         os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri
-    return load(stage, overrides).settings
+    return load(stage, overrides, aws=context.aws).settings
 
 
 def run(context: Context, settings: Settings, source: str | None, *, wait: bool = True) -> ExecutionResult:

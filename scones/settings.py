@@ -8,10 +8,26 @@ from collections.abc import Sequence
 from pipelines.settings import DEFAULT_STAGE, LoadedSettings, load_settings
 
 
-def load(stage: str | None, overrides: Sequence[str]) -> LoadedSettings:
+def load(stage: str | None, overrides: Sequence[str], *, aws: bool = False) -> LoadedSettings:
     """Load the settings of a stage (default: SCONES_STAGE, else the development stage) with ``section.key=value`` overrides.
+
+    With *aws* the region of the signed-in profile counts like AWS_REGION, and every client of this process goes to the region of the
+    settings: what is looked for in one region must not be made in another.
 
     Raises:
         SettingsError: A key or a value is wrong; the message names it, what is allowed and the nearest name.
     """
-    return load_settings(stage or os.environ.get("SCONES_STAGE") or DEFAULT_STAGE, list(overrides), os.environ)
+    environ = dict(os.environ)
+    if aws and not (environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")):
+        environ["AWS_DEFAULT_REGION"] = _profile_region() or ""
+    loaded = load_settings(stage or environ.get("SCONES_STAGE") or DEFAULT_STAGE, list(overrides), environ)
+    if aws:
+        os.environ |= {"AWS_REGION": loaded.settings.aws.region, "AWS_DEFAULT_REGION": loaded.settings.aws.region}
+    return loaded
+
+
+def _profile_region() -> str | None:
+    import botocore.session
+
+    region: str | None = botocore.session.get_session().get_config_variable("region")
+    return region

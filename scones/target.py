@@ -46,12 +46,13 @@ class Target:
         return self.session.client(service)
 
     def place(self) -> str:
-        """Return the target with its account and region, which are asked for, so that credentials that do not work are found here."""
-        account = self.client("sts").get_caller_identity()["Account"]
-        return f"{self}, account {account}, {self.session.region_name}"
+        """Return the target with its account, which is asked for, so that credentials that do not work are found here."""
+        return f"{self}, account {self.client('sts').get_caller_identity()['Account']}"
 
     def __str__(self) -> str:
-        return f"localcloud at {self.endpoint_url}" if self.kind == "localcloud" else "AWS"
+        return (
+            f"localcloud at {self.endpoint_url}" if self.kind == "localcloud" else f"AWS in {os.environ.get('AWS_REGION') or 'no region'}"
+        )
 
 
 def resolve(aws: bool, state_dir: Path, output: Output) -> Target:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from scones.advice import advice
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -60,6 +62,10 @@ def print_execution(console: Console, execution: ExecutionResult) -> None:
 
 
 def next_command(execution: ExecutionResult) -> str:
-    """Return what to look at when an execution failed: the failed step's log, when it ran a job that has one."""
+    """Return what to do when an execution failed: about its reason, or the failed step's log, when it ran a job that has one."""
     failed = execution.failed_step
+    reason = (failed.failure_reason if failed is not None else execution.failure_reason) or ""
+    known = advice(reason) if "LimitExceeded" in reason or "not authorized" in reason else None
+    if known is not None:
+        return known
     return f"The log: scones logs {failed.name}" if failed is not None and failed.resource_arn is not None else "More: scones status"

@@ -56,7 +56,7 @@ def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: s
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides).settings
+    settings = load(stage, overrides, aws=context.aws).settings
     found = estimate(settings, platform_parameters(settings), usage_of(photos_per_month, runs_per_month))
     context.output.result(document(found), lambda console: print_estimate(console, found))
 
@@ -87,7 +87,7 @@ def bootstrap(
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides).settings
+    settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
     check_names(settings, parameters)
     say = context.output.note
@@ -144,7 +144,7 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides).settings
+    settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
     check_names(settings, parameters)
     context.output.note(f"{context.target.place()}, stage {settings.stage}: comparing ...")
@@ -184,7 +184,7 @@ def destroy(
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides).settings
+    settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
     check_names(settings, parameters)
     project = settings.project.name

@@ -33,7 +33,7 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
     from scones.settings import load
     from scones.workflow import Workflow
 
-    settings = load(stage, overrides).settings
+    settings = load(stage, overrides, aws=context.aws).settings
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
     if outputs is None or "StateMachineArn" not in outputs:
         raise SconesError(

@@ -28,7 +28,7 @@ def _production(context: Context, stage: str | None, overrides: tuple[str, ...])
     from scones.production import Production
     from scones.settings import load
 
-    return Production(context.target, load(stage, overrides).settings)
+    return Production(context.target, load(stage, overrides, aws=context.aws).settings)
 
 
 @deploy.command()
@@ -42,6 +42,7 @@ def rollback(context: Context, version: str | None, dry_run: bool, stage: str | 
     Only Approved versions are deployed. What serves goes on serving until the other does, and when the deployment fails.
     """
     from lambdas.deploy_inference_workflow.errors import DeploymentError
+    from scones.advice import advice
     from scones.errors import SconesError
     from scones.production import later_than
 
@@ -66,9 +67,8 @@ def rollback(context: Context, version: str | None, dry_run: bool, stage: str | 
     try:
         decision = production.redeploy(found.arn, later_than(state.parameters["DecidedAt"]), context.output.note)
     except DeploymentError as error:
-        raise SconesError(
-            f"Version {found.number} was not deployed: {error}", f"Version {present} serves on. See: scones status"
-        ) from error
+        hint = f"Version {present} serves on. {advice(str(error)) or 'See: scones status'}"
+        raise SconesError(f"Version {found.number} was not deployed: {error}", hint) from error
     if decision.outcome == "ignored":
         raise SconesError(f"Version {found.number} was not deployed: {decision.reason}", "See: scones deploy history")
     seconds = time.monotonic() - began

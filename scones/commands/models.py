@@ -26,7 +26,7 @@ def _registry(context: Context, stage: str | None, overrides: tuple[str, ...]) -
     from scones.registry import Registry
     from scones.settings import load
 
-    return Registry(context.target, load(stage, overrides).settings)
+    return Registry(context.target, load(stage, overrides, aws=context.aws).settings)
 
 
 @models.command("list")
@@ -143,7 +143,7 @@ def _show_plan(context: Context, stage: str | None, overrides: tuple[str, ...], 
     from scones.production import Production
     from scones.settings import load
 
-    plan = Production(context.target, load(stage, overrides).settings).consequence(version, decision)
+    plan = Production(context.target, load(stage, overrides, aws=context.aws).settings).consequence(version, decision)
     document = version.document() | {
         "outcome": "planned",
         "decision": decision,

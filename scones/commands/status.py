@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scones import log_streams
+from scones.advice import advice
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
     from scones.executions import Executions, document
     from scones.settings import load
 
-    settings = load(stage, overrides).settings
+    settings = load(stage, overrides, aws=context.aws).settings
     executions = Executions(context.target, settings)
     found = executions.find(execution) if execution else executions.newest()
     tail = _log_tail(context, found)
@@ -72,6 +73,9 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
             console.print(f"deployed  {deployment['model_package_arn'] or 'nothing'} (stack {deployment['stack']}: {deployment['status']})")
             if deployment["reason"]:
                 console.print(f"          {deployment['reason']}", markup=False)
+                known = advice(deployment["reason"])
+                if known is not None:
+                    console.print(f"          {known}", markup=False, soft_wrap=True)
 
     context.output.result(result, human)
 

@@ -1,0 +1,42 @@
+"""What a person can do about reasons that AWS gives, wherever they stand: in an answer, a stack's event, a step's failure."""
+
+from __future__ import annotations
+
+import re
+
+_QUOTA = re.compile(r"service limit '([^']+)' is (\S+)")
+_ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"NoSuchKey|S3 Error Code: NoSuchKey|specified key does not exist", re.IGNORECASE),
+        "A file that the stack refers to is not in the bucket any more. Upload it again: scones aws bootstrap",
+    ),
+    (
+        re.compile(r"is not authorized to perform|AccessDenied|Access Denied", re.IGNORECASE),
+        "A permission is missing. If the role is one of the platform's: scones aws diff shows whether it was changed, scones aws bootstrap puts it right.",
+    ),
+    (
+        re.compile(r"UPDATE_ROLLBACK_FAILED"),
+        "Was something deleted by hand? scones aws diff shows it. `aws cloudformation continue-update-rollback --resources-to-skip ID` goes on without it.",
+    ),
+    (
+        re.compile(r"already exists", re.IGNORECASE),
+        "Something of that name was made by somebody else, or was left by an earlier stack. Delete or rename it, or choose another project.name.",
+    ),
+    (
+        re.compile(r"HandlerErrorCode: NotFound|does not exist|Could not find", re.IGNORECASE),
+        "Something that the stack made was deleted by hand. See what: scones aws diff",
+    ),
+)
+
+
+def advice(reason: str) -> str | None:
+    """Return what to do about a reason that AWS gave, or None when nothing better is known than the reason itself."""
+    quota = _QUOTA.search(reason)
+    if quota is not None:
+        return (
+            f"The account's quota '{quota[1]}' is {quota[2]}. Ask for more: AWS console, Service Quotas, Amazon SageMaker, '{quota[1]}'; "
+            "or choose another instance type with --set (scones config show lists them)."
+        )
+    if "ResourceLimitExceeded" in reason or "LimitExceeded" in reason:
+        return "A quota of the account is used up. Ask for more in the AWS console under Service Quotas, or remove what is not needed."
+    return next((text for pattern, text in _ADVICE if pattern.search(reason)), None)
