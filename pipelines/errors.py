@@ -35,3 +35,7 @@ class DefinitionError(PipelinesError):
 
 class RunError(PipelinesError):
     """Indicates that an execution could not be started or followed."""
+
+
+class InputDataError(RunError):
+    """Indicates that there are no staged images where an execution shall take them from."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.champion import resolve_champion
 from pipelines.definition import PIPELINE_MODULE, RenderedDefinition, load_definition
-from pipelines.errors import RunError
+from pipelines.errors import InputDataError
 from pipelines.executions import ExecutionResult, StepProgress, describe_execution, follow_execution
 from pipelines.lint import check_sources
 from pipelines.platform import Platform, resolve_platform
@@ -206,8 +206,9 @@ def _existing_data(uri: str | None, platform: Platform, boto_session: boto3.Sess
     from botocore.exceptions import ClientError
 
     if uri is None:
-        raise RunError(
-            "there are no images to train on; stage some (scones stage FOLDER) or name a staged prefix with --set data.input_uri=s3://..."
+        raise InputDataError(
+            "there are no images to train on; give a folder of class folders (scones run --data FOLDER), or name a staged prefix with "
+            "--set data.input_uri=s3://..."
         )
     uri = uri if uri.endswith("/") else f"{uri}/"
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
@@ -216,5 +217,5 @@ def _existing_data(uri: str | None, platform: Platform, boto_session: boto3.Sess
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code")
         reason = "there is no manifest.json" if code in ("404", "NoSuchKey", "NotFound") else f"S3 says {code}"
-        raise RunError(f"no staged images at {uri}: {reason}; stage some first (scones stage FOLDER)") from None
+        raise InputDataError(f"no staged images at {uri}: {reason}; stage some first (scones stage FOLDER)") from None
     return uri

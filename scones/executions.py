@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import RunError
 from pipelines.executions import ExecutionResult, StepProgress, describe_execution
 from scones.errors import ExitCode, SconesError
 
@@ -32,7 +33,10 @@ class Executions:
             SconesError: There is none of that name; the message lists the newest.
         """
         if name.startswith("arn:"):
-            return describe_execution(self._session, name)
+            try:
+                return describe_execution(self._session, name)
+            except RunError as error:
+                raise SconesError(str(error), "The newest: scones status", ExitCode.USAGE) from error
         arns = self._arns(limit=100)
         for arn in arns:
             if arn.rpartition("/")[2] == name:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 from collections.abc import Mapping
 
 from scones.advice import advice
 from scones.errors import ExitCode, SconesError
 
+#: What a disk or a machine refuses, whatever the program does.
+_REFUSED_BY_THE_MACHINE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+
 
 def explain(error: Exception) -> SconesError | None:
     """Return the error as one line with what to do next, or None when it is a fault of this program and its traceback should be seen."""
-    for candidate in (_ours, _botocore):
+    for candidate in (_ours, _machine, _botocore):
         explained = candidate(error)
         if explained is not None:
             return explained
@@ -23,6 +31,9 @@ def _ours(error: Exception) -> SconesError | None:
     settings_error = _loaded("pipelines.errors", "SettingsError")
     if settings_error is not None and isinstance(error, settings_error):
         return SconesError(str(error), "All settings and where they come from: scones config show", ExitCode.USAGE)
+    input_error = _loaded("pipelines.errors", "InputDataError")
+    if input_error is not None and isinstance(error, input_error):
+        return SconesError(str(error), exit_code=ExitCode.USAGE)
     pipelines_error = _loaded("pipelines.errors", "PipelinesError")
     if pipelines_error is not None and isinstance(error, pipelines_error):
         return SconesError(str(error), advice(str(error)) if "stack" not in str(error) else None)
@@ -35,6 +46,21 @@ def _ours(error: Exception) -> SconesError | None:
         if kind is not None and isinstance(error, kind):
             return SconesError(str(error), advice(str(error)))
     return None
+
+
+def _machine(error: Exception) -> SconesError | None:
+    if not isinstance(error, OSError) or error.errno not in _REFUSED_BY_THE_MACHINE:
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SconesError(
+            f"The disk is full{f': {error.filename} cannot be written' if error.filename else ''}",
+            "Free some space, or keep the state on another disk with --state-dir; then try again.",
+        )
+    return SconesError(
+        f"{error.filename or 'A file'}: {error.strerror}",
+        "Local state needs a folder that can be written; name another with --state-dir.",
+        ExitCode.USAGE,
+    )
 
 
 def _loaded(module: str, name: str) -> type[Exception] | None:
@@ -67,6 +93,13 @@ def _botocore(error: Exception) -> SconesError | None:
             ExitCode.UNREACHABLE,
         )
     if isinstance(error, exceptions.ConnectionError | exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError):
+        local = re.search(r"http://127\.0\.0\.1:\d+", str(error))
+        if local is not None:
+            return SconesError(
+                f"localcloud at {local[0]} has ended or does not answer",
+                "Start it again and go on: scones up --detach, then scones status",
+                ExitCode.UNREACHABLE,
+            )
         return SconesError(f"AWS does not answer: {error}", "Check the network; for localcloud see: scones up", ExitCode.UNREACHABLE)
     if isinstance(error, exceptions.ClientError):
         return _refusal(error.operation_name, error.response.get("Error", {}), str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from scones.errors import ExitCode, SconesError
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
+_LEAST_FREE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ def find_running(state_dir: Path) -> Running | None:
     return running if health is not None and health.get("state_dir") == str(folder.resolve()) else None
 
 
+def prepare(state_dir: Path) -> Path:
+    """Make localcloud's own folder below a state folder and return it.
+
+    Raises:
+        SconesError: Nothing can be written there.
+    """
+    folder = cloud_dir(state_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "localcloud.log").open("ab").close()
+    except OSError as error:
+        raise SconesError(
+            f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE
+        ) from error
+    return folder
+
+
 def start(state_dir: Path, port: int | None = None, *, console: bool = False) -> Running:
     """Start localcloud in the background and return when it answers.
 
@@ -58,15 +77,9 @@ def start(state_dir: Path, port: int | None = None, *, console: bool = False) ->
     Raises:
         SconesError: It did not start; the message has localcloud's own reason.
     """
-    folder = cloud_dir(state_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = (folder / "localcloud.log").open("ab")
-    except OSError as error:
-        raise SconesError(
-            f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE
-        ) from error
-    chosen = port if port is not None else _last_port(folder)
+    folder = prepare(state_dir)
+    log = (folder / "localcloud.log").open("ab")
+    chosen = port if port is not None else last_port(folder)
     command = [sys.executable, "-m", "localcloud", "--port", str(chosen), "--state-dir", str(folder)]
     with log:
         began = log.tell()
@@ -131,22 +144,31 @@ def _health(port: int) -> dict[str, str] | None:
         connection.close()
 
 
-def _last_port(folder: Path) -> int:
+def last_port(folder: Path) -> int:
+    """Return the port that localcloud had last time in its folder if it is free, else 0."""
     try:
         port = int((folder / "port").read_text())
     except (OSError, ValueError):
         return 0
+    return port if 0 < port < 65536 and is_free(port) else 0
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a TCP port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:
-            return 0
-    return port
+            return False
+    return True
 
 
 def _last_line(log: Path, began: int) -> str:
     with log.open("rb") as file:
         file.seek(began)
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"localcloud ended at once; its log is empty ({log})"
+    if lines:
+        return lines[-1]
+    why = "the disk is full" if shutil.disk_usage(log.parent).free < _LEAST_FREE_BYTES else "its log is empty"
+    return f"localcloud ended at once; {why} ({log})"

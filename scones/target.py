@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from localcloud.isolation import isolate
-from scones import local
+from scones import local, project
 from scones.console import Output
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
     running = local.find_running(state_dir)
     if running is None:
         running = local.start(state_dir)
-        output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: scones down)")
+        output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: {project.command()} down)")
     region = os.environ.get("AWS_REGION") or LOCAL_REGION
     isolate(os.environ)
     os.environ |= {**_LOCAL_CREDENTIALS, "AWS_ENDPOINT_URL": running.endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}

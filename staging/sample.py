@@ -89,7 +89,11 @@ def write_sample(
             if progress is not None:
                 progress(done, n)
         scratch.chmod(0o755)
-        scratch.rename(directory)
+        try:
+            scratch.rename(directory)
+        except OSError:
+            if not directory.is_dir():  # else another process has drawn the same pictures meanwhile
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return directory

@@ -53,8 +53,8 @@ def up(context: Context, port: int | None, detach: bool) -> None:
 def _foreground(context: Context, port: int | None) -> None:
     import runpy
 
-    folder = local.cloud_dir(context.state_dir)
-    sys.argv = ["localcloud", "--state-dir", str(folder), "--port", str(port or 0)]
+    folder = local.prepare(context.state_dir)
+    sys.argv = ["localcloud", "--state-dir", str(folder), "--port", str(port or local.last_port(folder))]
     runpy.run_module("localcloud", run_name="__main__")
 
 

@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from scones.errors import SconesError
+from scones import local
+from scones.errors import ExitCode, SconesError
 from scones.options import Context, command_options
 from scones.tracking import local_store
 
@@ -20,8 +21,14 @@ def mlflow(context: Context, port: int) -> None:
     store = local_store(context.state_dir)
     if not store.database.exists():
         raise SconesError("Nothing was tracked yet", "Run the pipeline first: scones run")
-    context.output.note(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.tracking_uri, "--host", "127.0.0.1", "--port", str(port)]
-    code = subprocess.run(command, check=False).returncode
+    if not local.is_free(port):
+        # MLflow itself would end with 0.
+        raise SconesError(f"Port {port} cannot be used on {local.HOST}", f"Choose another: scones mlflow --port {port + 1}", ExitCode.USAGE)
+    url = f"http://{local.HOST}:{port}"
+    context.output.result(
+        {"url": url, "tracking_uri": store.tracking_uri}, lambda console: console.print(f"MLflow at {url} (Ctrl-C ends it)", markup=False)
+    )
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.tracking_uri, "--host", local.HOST, "--port", str(port)]
+    code = subprocess.run(command, check=False, stdout=sys.stderr).returncode
     if code not in (0, -2, 130):
-        raise SconesError(f"MLflow ended with {code}", f"If the port is taken, choose another: scones mlflow --port {port + 1}")
+        raise SconesError(f"MLflow ended with {code}", "What it wrote above says why.")

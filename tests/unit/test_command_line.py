@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +104,39 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) ->
     assert len(result.stderr.splitlines()) == 2
     assert "--state-dir" in result.stderr
     assert (tmp_path / "state").read_text() == "a file is in the way"
+
+
+@pytest.mark.parametrize(
+    "command", [["demo"], ["run", "--data", "sample"], ["stage", "sample"], ["up"], ["up", "--detach"], ["models", "list"]]
+)
+def test_no_command_shows_a_traceback_for_a_state_folder_that_cannot_be_made(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    result = scones(tmp_path, *command, SCONES_STATE_DIR=str(tmp_path / "file" / "state"))
+    assert result.returncode == 2
+    assert len(result.stderr.replace("1. Platform and images", "").strip().splitlines()) <= 3
+    assert "Traceback" not in result.stderr
+    assert "--state-dir" in result.stderr
+
+
+def test_a_full_disk_is_one_clear_line() -> None:
+    import errno
+
+    from scones.errors import ExitCode
+    from scones.failures import explain
+
+    explained = explain(OSError(errno.ENOSPC, "No space left on device", "state/x"))
+    assert explained is not None
+    assert explained.message == "The disk is full: state/x cannot be written"
+    assert explained.exit_code is ExitCode.FAILED
+    assert explain(OSError(errno.EBADF, "a fault of this program")) is None
+
+
+def test_mlflow_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "state" / "mlflow").mkdir(parents=True)
+    (tmp_path / "state" / "mlflow" / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = scones(tmp_path, "mlflow", "--json", "--port", str(taken.getsockname()[1]))
+    assert result.returncode == 2
+    assert "--port" in json.loads(result.stdout)["error"]["hint"]

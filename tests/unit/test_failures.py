@@ -55,8 +55,18 @@ def refusal(code: str, message: str = "no") -> ClientError:
             "codeconnections.xx-1",
             "whether that service is in the region",
         ),
-        (exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:1/"), ExitCode.UNREACHABLE, "127.0.0.1:1", "scones up"),
-        (exceptions.ReadTimeoutError(endpoint_url="http://127.0.0.1:1/"), ExitCode.UNREACHABLE, "127.0.0.1:1", "network"),
+        (
+            exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:1/"),
+            ExitCode.UNREACHABLE,
+            "localcloud at http://127.0.0.1:1",
+            "scones up",
+        ),
+        (
+            exceptions.ReadTimeoutError(endpoint_url="http://127.0.0.1:1/"),
+            ExitCode.UNREACHABLE,
+            "localcloud at http://127.0.0.1:1",
+            "scones up",
+        ),
         (PlatformError("stack x does not exist in eu-west-1; make it"), ExitCode.FAILED, "in eu-west-1", None),
         (
             DeploymentFailedError(f"The stack s is in UPDATE_ROLLBACK_COMPLETE: Endpoint (AWS::SageMaker::Endpoint): {QUOTA}"),

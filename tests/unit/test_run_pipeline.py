@@ -133,7 +133,7 @@ def test_settings_alone_need_no_stack() -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        (None, "there are no images to train on; stage some"),
+        (None, "there are no images to train on; give a folder"),
         (f"s3://{BUCKET}/raw/unknown", "no staged images at .*/raw/unknown/: there is no manifest.json"),
         ("s3://no-such-bucket-here/raw/", "no staged images at s3://no-such-bucket-here/raw/"),
     ],

@@ -97,3 +97,13 @@ def test_sample_is_a_source_drawn_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert first.counts == {"bicycle": 12, "motorcycle": 12}
     monkeypatch.setattr("staging.sample.sample_photos", None)  # drawing again would be a TypeError
     assert prepare("sample", cache_dir=tmp_path).digest == first.digest
+
+
+def test_two_that_draw_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    def meanwhile(done: int, total: int) -> None:
+        if done == total:
+            write_sample(tmp_path / "s", 10)
+
+    folder = write_sample(tmp_path / "s", 10, progress=meanwhile)
+    assert len(list(folder.rglob("*.png"))) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
