@@ -15,6 +15,8 @@ from moto.core.base_backend import BackendDict
 
 from localcloud import bucket_policies, managed_policies
 from localcloud.background import Background
+from localcloud.cloudwatch.records import ServiceMetrics
+from localcloud.cloudwatch.store import MetricStore
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
 from localcloud.isolation import isolate
@@ -43,6 +45,7 @@ SERVICES: dict[str, str] = {
     "events": "localcloud.eventbridge.service:EventBridgeService",
     "stepfunctions": "localcloud.stepfunctions.service:StepFunctionsService",
     "cloudformation": "localcloud.cloudformation.service:CloudFormationService",
+    "cloudwatch": "localcloud.cloudwatch.service:CloudWatchService",
 }
 
 
@@ -56,6 +59,8 @@ class Cloud:
         logs: Writes to CloudWatch Logs.
         objects: S3 without HTTP.
         background: The loop on which work goes on after a request is answered.
+        metric_store: The samples of CloudWatch metrics.
+        metrics: Adds what the region's services report about themselves.
         snapshots: Keeps moto's state across restarts.
         services: localcloud's own services by botocore name.
     """
@@ -75,6 +80,8 @@ class Cloud:
         self.logs = LogWriter(self)
         self.objects = ObjectStore(self)
         self.background = Background()
+        self.metric_store = MetricStore(self.db)
+        self.metrics = ServiceMetrics(self.metric_store)
         self.services: dict[str, Service] = {name: _load(target)(self) for name, target in SERVICES.items() if _exists(target)}
 
     @property
@@ -131,6 +138,7 @@ class Cloud:
         bucket_policies.install()
         managed_policies.install()
         self.snapshots.load()
+        self.metric_store.load()
         self.background.start()
         for service in self.services.values():
             service.start()
@@ -143,6 +151,7 @@ class Cloud:
         self.background.stop()
         self.processes.stop()
         self.snapshots.stop()
+        self.metric_store.close()
         self.db.close()
 
 

@@ -80,6 +80,11 @@ class Database:
                 self._tables[kind] = Table(self, kind, dict(rows))
             return self._tables[kind]
 
+    def read(self, kind: str) -> dict[str, str]:
+        """Return the texts of one kind by key, for what is no table: read once and written in bulk."""
+        with self._lock:
+            return dict(self._read("SELECT key, body FROM documents WHERE kind = ?", kind))
+
     def write(self, kind: str, puts: Mapping[str, str], deletes: Iterable[str] = ()) -> None:
         """Write and delete documents of one kind in one transaction.
 

@@ -39,7 +39,6 @@ SUPPORTED_BY_MOTO: dict[str, str] = {
     "sqs": "sqs",
     "sns": "sns",
     "ssm": "ssm",
-    "monitoring": "cloudwatch",
     "kms": "kms",
     "secretsmanager": "secretsmanager",
     "ecr": "ecr",
@@ -51,6 +50,7 @@ OWN_SIGNING_NAMES: dict[str, str] = {
     "events": "events",
     "states": "stepfunctions",
     "cloudformation": "cloudformation",
+    "monitoring": "cloudwatch",
 }
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _READ_ONLY_METHODS = ("GET", "HEAD", "OPTIONS")

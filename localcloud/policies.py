@@ -17,6 +17,7 @@ class ServiceCall:
         resource: ARN of what it is done to.
         source_arn: ARN of what it is done for, e.g. the rule.
         source_account: The account of that.
+        source_owner: The account on whose behalf SNS is asked, for the services that say so (CloudWatch).
     """
 
     principal: str
@@ -24,6 +25,7 @@ class ServiceCall:
     resource: str
     source_arn: str
     source_account: str
+    source_owner: str | None = None
 
 
 def allows(policy: dict[str, Any] | None, call: ServiceCall) -> bool:
@@ -51,7 +53,12 @@ def _principal_matches(principal: Any, service: str) -> bool:
 
 
 def _condition_holds(operator: str, keys: dict[str, Any], call: ServiceCall) -> bool:
-    values = {"aws:sourcearn": call.source_arn, "aws:sourceaccount": call.source_account, "aws:principalservicename": call.principal}
+    values = {
+        "aws:sourcearn": call.source_arn,
+        "aws:sourceaccount": call.source_account,
+        "aws:sourceowner": call.source_owner,
+        "aws:principalservicename": call.principal,
+    }
     name = operator.removesuffix("IfExists")
     negated = name.replace("Not", "") if "Not" in name else None
     for key, patterns in keys.items():

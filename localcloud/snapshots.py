@@ -41,7 +41,7 @@ RETRY_SECONDS = 2.0
 #: Changed by other services' work inside the process as well, and small: saved whenever anything is.
 _ALWAYS = ("sqs", "sns")
 #: moto services that are kept. localcloud's own services keep their state in the database themselves.
-KEPT = ("s3", "iam", "sts", "logs", "sqs", "sns", "ssm", "cloudwatch", "kms", "secretsmanager", "ecr")
+KEPT = ("s3", "iam", "sts", "logs", "sqs", "sns", "ssm", "kms", "secretsmanager", "ecr")
 
 _LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()))
 

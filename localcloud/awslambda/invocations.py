@@ -89,6 +89,7 @@ class Invoker:
         name = target.version.name
         limit = target.reserved_concurrency
         if limit is not None and self._in_flight[name] >= limit:
+            self._cloud.metrics.function_throttled(name, target.qualifier)
             # AWS gives the Reason ReservedFunctionConcurrentInvocationLimitExceeded with it.
             raise ServiceError("TooManyRequestsException", "Rate Exceeded.", 429)
         self._in_flight[name] += 1
@@ -120,6 +121,7 @@ class Invoker:
         if failure is None and len(body) > MAX_RESPONSE_BYTES:
             message = f"Response payload size ({len(body)} bytes) exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             failure = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
+        self._cloud.metrics.function_ran(version.name, target.qualifier, failure is not None, report.duration_ms)
         if failure is not None:
             return InvocationResult(200, "Unhandled", json.dumps(failure).encode(), version.version, request_id, function_log.tail())
         return InvocationResult(200, None, body, version.version, request_id, function_log.tail())

@@ -49,6 +49,7 @@ class Deliveries:
             "id": str(uuid.uuid4()),
             "rule_name": rule["Name"],
             "rule_arn": rule["Arn"],
+            "bus": rule["EventBusName"],
             "target": target,
             "event": event,
             "accepted": datetime.now(UTC),
@@ -78,7 +79,11 @@ class Deliveries:
                         continue
                 await asyncio.to_thread(self._give_up, delivery, error, retries, exhausted)
                 break
+        self._count(delivery, "Invocations")
         self._table.delete(delivery["id"])
+
+    def _count(self, delivery: Document, metric: str) -> None:
+        self._cloud.metrics.rule(metric, delivery["rule_name"], delivery["bus"])
 
     def _send(self, delivery: Document) -> None:
         context = RuleContext(delivery["rule_name"], delivery["rule_arn"], delivery["accepted"].strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -93,6 +98,7 @@ class Deliveries:
         log.warning(
             "The event %s of the rule %s did not reach %s: %s", delivery["event"]["id"], delivery["rule_name"], target["Arn"], error
         )
+        self._count(delivery, "FailedInvocations")
         queue_arn = target.get("DeadLetterConfig", {}).get("Arn")
         if not queue_arn:
             return
@@ -105,4 +111,7 @@ class Deliveries:
         try:
             self._senders.dead_letter(queue_arn, delivery["rule_arn"], delivery["event"], attributes)
         except DeliveryError as refused:
+            self._count(delivery, "InvocationsFailedToBeSentToDlq")
             log.error("The event %s is lost: its dead-letter queue cannot be used. %s", delivery["event"]["id"], refused)
+        else:
+            self._count(delivery, "InvocationsSentToDlq")

@@ -7,9 +7,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from moto.cloudwatch.models import cloudwatch_backends
+from typing import TYPE_CHECKING, Any
 
 from localcloud.database import Document
 from localcloud.errors import ServiceError, not_supported
@@ -347,11 +345,10 @@ class EndpointOperations(EndpointConfigOperations):
     def _alarm(self, deployment_config: Params | None) -> str | None:
         """Return the first alarm of an AutoRollbackConfiguration that is in the ALARM state."""
         alarms = ((deployment_config or {}).get("AutoRollbackConfiguration") or {}).get("Alarms") or []
-        known = cloudwatch_backends[self.cloud.settings.account_id][self.cloud.settings.region].alarms
-        return next(
-            (alarm["AlarmName"] for alarm in alarms if alarm["AlarmName"] in known and known[alarm["AlarmName"]].state_value == "ALARM"),
-            None,
-        )
+        cloudwatch: Any = self.cloud.services["cloudwatch"]
+        with cloudwatch.alarms.watch([alarm["AlarmName"] for alarm in alarms], 1.0) as watch:
+            found: str | None = watch.alarm()
+            return found
 
     def _settle_unless_closing(self, name: str, status: EndpointStatus, reason: str) -> None:
         if not self._closing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -86,6 +87,7 @@ class RuntimeService(Service):
             ServiceError: ValidationError: no such endpoint or variant.
             ModelError: The model answered with a 4xx or 5xx, or not within 60 seconds.
         """
+        began = time.perf_counter()
         for member in _UNSUPPORTED:
             if params.get(member):
                 raise not_supported(f"InvokeEndpoint: {member}", self.validation_code)
@@ -97,7 +99,7 @@ class RuntimeService(Service):
             headers[_ATTRIBUTES] = params["CustomAttributes"]
         try:
             with self._fleet().routed(name, params.get("TargetVariant")) as variant:
-                return self._ask(name, variant, params.get("Body") or b"", headers)
+                return self._ask(name, variant, params.get("Body") or b"", headers, began)
         except UnknownEndpoint as error:
             raise ServiceError("ValidationError", f"Endpoint {name} of account {self.cloud.settings.account_id} not found.") from error
         except UnknownVariant as error:
@@ -108,16 +110,22 @@ class RuntimeService(Service):
         fleet: Fleet = hosting.fleet
         return fleet
 
-    def _ask(self, name: str, variant: LiveVariant, body: bytes, headers: dict[str, str]) -> Params:
+    def _ask(self, name: str, variant: LiveVariant, body: bytes, headers: dict[str, str], began: float) -> Params:
         limit = MAX_SERVERLESS_BYTES if variant.serverless else MAX_BYTES
         if len(body) > limit:
             raise ServiceError("413", f"HTTP content length exceeded {limit} bytes.", 413)
+        asked = time.perf_counter()
+        status = 0
         try:
             reply = variant.server.invoke(body, headers, TIMEOUT_SECONDS)
+            status = reply.status
         except InvocationTimeout as error:
             raise self._model_error(name, 0, _TIMED_OUT) from error
         except ServerDown as error:
             raise self._model_error(name, 500, "Worker died.") from error
+        finally:
+            answered = time.perf_counter()
+            self.cloud.metrics.endpoint_invoked(name, variant.name, status, (answered - asked) * 1e6, (asked - began) * 1e6)
         return self._result(name, variant.name, reply)
 
     def _result(self, name: str, variant: str, reply: Reply) -> Params:

@@ -161,16 +161,15 @@ class ModelServer:
             self._kill()
             raise InvocationTimeout from error
         except (OSError, http.client.HTTPException) as error:
-            # Not tried again: the request may be what ended the server.
+            # Not tried again: the request may be what ended the server. The other connections lead to the same process.
             connection.close()
+            self._drop_idle()
             raise ServerDown from error
         with self._change:
             self._idle.append(connection)
         return reply
 
     def _exchange(self, connection: http.client.HTTPConnection, body: bytes, headers: dict[str, str], deadline: float) -> Reply:
-        if connection.sock is None:
-            connection.connect()
         # http.client sets TCP_NODELAY itself.
         connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
         connection.request("POST", "/invocations", body, headers)
@@ -181,13 +180,26 @@ class ModelServer:
 
     def _connection(self, deadline: float) -> http.client.HTTPConnection:
         """Return an idle connection, or a new one as soon as the server is up."""
-        with self._change:
-            if self._idle:
-                return self._idle.pop()
-            self._change.wait_for(lambda: self._address is not None or self._stopped, max(0.0, deadline - time.monotonic()))
-            if self._address is None:
+        while True:
+            with self._change:
+                if self._idle:
+                    return self._idle.pop()
+                self._change.wait_for(lambda: self._address is not None or self._stopped, max(0.0, deadline - time.monotonic()))
+                address = self._address
+            if address is None:
                 raise ServerDown
-            return http.client.HTTPConnection(*self._address)
+            connection = http.client.HTTPConnection(*address, timeout=max(0.001, deadline - time.monotonic()))
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                # The server has ended, and its keeper has not seen it yet: nothing was sent, so that the next one can have it.
+                with self._change:
+                    if self._address == address:
+                        self._address = None
+            except OSError as error:
+                raise ServerDown from error
+            else:
+                return connection
 
     def _drop_idle(self) -> None:
         with self._change:

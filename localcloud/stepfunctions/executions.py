@@ -175,6 +175,7 @@ class Executions:
 
     async def _run(self, run: Run) -> None:
         record, version, history = run.record, run.version, run.history
+        self._cloud.metrics.execution_started(version.arn, _dimensions(version))
         self._announce(record, version)
         value = json.loads(record["input"])
         details = {"input": value, "inputDetails": {"truncated": False}, "roleArn": version.role_arn}
@@ -229,6 +230,8 @@ class Executions:
             self._recent[ended["arn"]] = ended
             if len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
+        milliseconds = (ended["stopped"] - ended["started"]) * 1000
+        self._cloud.metrics.execution_ended(version.arn, _dimensions(version), ended["status"], milliseconds)
         del self._runs[ended["arn"]]
         run.ended.set()
         self._announce(ended, version)
@@ -302,6 +305,12 @@ def _context(record: Record, version: MachineVersion, value: Any) -> dict[str, A
         "RedriveCount": 0,
     }
     return {"Execution": execution, "StateMachine": {"Id": version.arn, "Name": version.name}}
+
+
+def _dimensions(version: MachineVersion) -> list[tuple[str, str]]:
+    """Return the dimensions that the metrics of an execution have beside the state machine's."""
+    asked = (("Alias", version.alias_arn), ("Version", version.version_arn))
+    return [(name, arn.rpartition(":")[2]) for name, arn in asked if arn]
 
 
 def _present(**values: str | None) -> dict[str, str]:
