@@ -92,6 +92,7 @@ class ExecutionResult:
 
     Attributes:
         evaluation_uri: Folder with evaluation.json and the pictures.
+        is_earlier: Nothing was started: this execution, which was there already, has the same inputs.
     """
 
     execution_arn: str
@@ -101,6 +102,7 @@ class ExecutionResult:
     metrics: EvaluationMetrics | None = None
     evaluation_uri: str | None = None
     model_package_arn: str | None = None
+    is_earlier: bool = False
 
     @property
     def failed_step(self) -> StepProgress | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.champion import resolve_champion
+from pipelines.changes import DATA_PARAMETER, changed_inputs, newest_counting_run, newest_input_data
 from pipelines.definition import PIPELINE_MODULE, RenderedDefinition, load_definition
 from pipelines.errors import InputDataError
 from pipelines.executions import ExecutionResult, StepProgress, describe_execution, follow_execution
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 class Preparing:
     """Something that happens before the execution starts."""
 
-    phase: Literal["check", "definition", "code", "champion", "pipeline"]
+    phase: Literal["check", "data", "definition", "code", "champion", "pipeline", "changes"]
     detail: str
 
 
@@ -36,8 +38,17 @@ class Started:
     parameters: Mapping[str, str]
 
 
-RunEvent = Preparing | Started | StepProgress
+@dataclass(frozen=True, slots=True)
+class NothingChanged:
+    """No execution was started: what a model depends on is as it was for this one."""
+
+    execution_arn: str
+    status: str
+
+
+RunEvent = Preparing | Started | NothingChanged | StepProgress
 Upserted = Literal["created", "updated", "unchanged"]
+_LONGEST_DISPLAY_NAME = 82
 
 
 def run_pipeline(
@@ -46,6 +57,7 @@ def run_pipeline(
     *,
     input_data_uri: str | None = None,
     wait: bool = True,
+    only_if_changed: bool = False,
     on_event: Callable[[RunEvent], None] = lambda event: None,
     cache_dir: Path | None = None,
     module_name: str = PIPELINE_MODULE,
@@ -55,8 +67,10 @@ def run_pipeline(
     Args:
         settings: The project's settings.
         boto_session: Session whose clients reach the account; AWS_ENDPOINT_URL is honoured as by every boto3 client.
-        input_data_uri: Staged images (overrides the settings' ``data.input_uri``).
+        input_data_uri: Staged images (overrides the settings' ``data.input_uri``; without either, those of the newest execution).
         wait: Follow the execution until it has ended; otherwise return once it has started.
+        only_if_changed: Start nothing when all that a model depends on is as it was for the newest execution that has not failed; the result
+            is then that execution, as it stands.
         on_event: Told about each phase, the start, and each step's change of status.
         cache_dir: Folder for rendered definitions; saves importing the SageMaker SDK when nothing changed.
         module_name: Module with the ``get_pipeline`` to run.
@@ -70,9 +84,10 @@ def run_pipeline(
     on_event(Preparing("check", "Checking the pipeline's source"))
     check_sources()
     platform = resolve_platform(settings, boto_session)
-    data_uri = _existing_data(input_data_uri or settings.data.input_uri, platform, boto_session)
+    data_uri = _existing_data(input_data_uri or _named_data(settings, platform, boto_session, on_event), platform, boto_session)
     on_event(Preparing("definition", "Rendering the definition"))
-    definition = load_definition(settings, platform, boto_session, revision=source_revision(), cache_dir=cache_dir, module_name=module_name)
+    revision = source_revision()
+    definition = load_definition(settings, platform, boto_session, revision=revision, cache_dir=cache_dir, module_name=module_name)
     s3 = boto_session.client("s3", region_name=platform.region)
     uploaded = definition.code.upload(s3)
     on_event(Preparing("code", f"Staged {uploaded} files of code" if uploaded else "The code is staged already"))
@@ -82,7 +97,10 @@ def run_pipeline(
     )
     outcome = upsert_pipeline(settings, platform, boto_session, definition)
     on_event(Preparing("pipeline", f"Pipeline {settings.pipeline.name} {outcome}"))
-    arn = start_execution(settings, platform, boto_session, {"InputDataUri": data_uri, "ChampionModelUri": champion}, on_event)
+    parameters = {DATA_PARAMETER: data_uri, "ChampionModelUri": champion}
+    if only_if_changed and (earlier := _same_run(settings, platform, boto_session, definition, parameters, on_event)) is not None:
+        return earlier
+    arn = start_execution(settings, platform, boto_session, parameters, on_event, revision=revision)
     if wait:
         for step in follow_execution(boto_session, arn):
             on_event(step)
@@ -126,7 +144,7 @@ def plan_run(
     """
     check_sources()
     platform = resolve_platform(settings, boto_session)
-    named = input_data_uri or settings.data.input_uri
+    named = input_data_uri or _named_data(settings, platform, boto_session)
     data_uri = named if named is not None and not is_staged else _existing_data(named, platform, boto_session)
     definition = load_definition(settings, platform, boto_session, revision=source_revision(), cache_dir=cache_dir, module_name=module_name)
     document = definition.document
@@ -189,16 +207,62 @@ def start_execution(
     boto_session: boto3.Session,
     parameters: Mapping[str, str],
     on_event: Callable[[RunEvent], None] = lambda event: None,
+    *,
+    revision: str | None = None,
 ) -> str:
-    """Start an execution with the given values for parameters and return its ARN."""
+    """Start an execution with the given values for parameters and return its ARN; a commit is told in its name and description."""
     client = boto_session.client("sagemaker", region_name=platform.region)
+    told = {} if revision is None else execution_names(revision)
     response = client.start_pipeline_execution(
         PipelineName=settings.pipeline.name,
         PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],
+        **told,
     )
     arn = str(response["PipelineExecutionArn"])
     on_event(Started(arn, dict(parameters)))
     return arn
+
+
+def execution_names(revision: str) -> dict[str, str]:
+    """What an execution that is made from a commit is called (letters, digits and single hyphens, at most 82) and described as."""
+    parts = re.findall("[a-zA-Z0-9]+", revision)
+    return {
+        "PipelineExecutionDisplayName": "-".join(["commit", *parts])[:_LONGEST_DISPLAY_NAME].rstrip("-"),
+        "PipelineExecutionDescription": f"commit {revision}",
+    }
+
+
+def _same_run(
+    settings: Settings,
+    platform: Platform,
+    boto_session: boto3.Session,
+    definition: RenderedDefinition,
+    parameters: Mapping[str, str],
+    on_event: Callable[[RunEvent], None],
+) -> ExecutionResult | None:
+    """The newest execution that counts, when a new one would make the same model; else None, and what changed is told."""
+    earlier = newest_counting_run(boto_session.client("sagemaker", region_name=platform.region), settings.pipeline.name)
+    if earlier is None:
+        on_event(Preparing("changes", "No execution has made a model yet"))
+        return None
+    changed = changed_inputs(earlier, definition.document, parameters)
+    if changed:
+        on_event(Preparing("changes", f"Changed since execution {earlier.execution_arn.rpartition('/')[2]}: {', '.join(changed)}"))
+        return None
+    on_event(NothingChanged(earlier.execution_arn, earlier.status))
+    return replace(describe_execution(boto_session, earlier.execution_arn), is_earlier=True)
+
+
+def _named_data(
+    settings: Settings, platform: Platform, boto_session: boto3.Session, on_event: Callable[[RunEvent], None] = lambda event: None
+) -> str | None:
+    """The images that the settings name, or those of the newest execution; None when there is neither."""
+    if settings.data.input_uri is not None:
+        return settings.data.input_uri
+    uri = newest_input_data(boto_session.client("sagemaker", region_name=platform.region), settings)
+    if uri is not None:
+        on_event(Preparing("data", f"No images are named: those of the newest execution, {uri}"))
+    return uri
 
 
 def _existing_data(uri: str | None, platform: Platform, boto_session: boto3.Session) -> str:

@@ -59,6 +59,7 @@ def document(execution: ExecutionResult) -> dict[str, Any]:
     """Return an execution as --json prints it."""
     return {
         "execution_arn": execution.execution_arn,
+        "is_earlier": execution.is_earlier,
         "status": execution.status,
         "failure_reason": execution.failure_reason,
         "steps": [_step_document(step) for step in execution.steps],

@@ -37,10 +37,18 @@ class Follower:
 
     def on_event(self, event: RunEvent) -> None:
         """Show one event."""
-        from pipelines.run import Preparing, Started
+        from pipelines.run import NothingChanged, Preparing, Started
 
         if isinstance(event, Preparing):
             self._console.print(event.detail, markup=False)
+        elif isinstance(event, NothingChanged):
+            execution = event.execution_arn.rpartition("/")[2]
+            self._console.print(
+                f"Nothing that a model depends on has changed since execution {execution} ({event.status}): nothing is trained. "
+                "To train anyway, leave out --if-changed.",
+                markup=False,
+                soft_wrap=True,
+            )
         elif isinstance(event, Started):
             self.execution_arn = event.execution_arn
             self._console.print(f"Execution {event.execution_arn}", markup=False)

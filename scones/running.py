@@ -30,8 +30,10 @@ def load_settings(context: Context, stage: str | None, overrides: Sequence[str])
     return load(stage, overrides, aws=context.aws).settings
 
 
-def run(context: Context, settings: Settings, source: str | None, *, wait: bool = True) -> ExecutionResult:
-    """Stage *source* (unless it is an S3 URI of staged images, or None: the settings' ``data.input_uri``), then run the pipeline.
+def run(context: Context, settings: Settings, source: str | None, *, wait: bool = True, only_if_changed: bool = False) -> ExecutionResult:
+    """Stage *source* (unless it is an S3 URI of staged images, or None: those of the settings or of the newest execution), then run the pipeline.
+
+    With *only_if_changed* the result may be an earlier execution, which has made the same model.
 
     Raises:
         SconesError: Interrupted while waiting; the message says how to follow or stop the execution, which goes on.
@@ -51,6 +53,7 @@ def run(context: Context, settings: Settings, source: str | None, *, wait: bool 
                 context.target.session,
                 input_data_uri=uri,
                 wait=wait,
+                only_if_changed=only_if_changed,
                 on_event=follower.on_event,
                 cache_dir=context.state_dir / "definitions",
             )

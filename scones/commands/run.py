@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--data", metavar="SOURCE", help="Stage these images first (see: scones stage --help), or the S3 URI of staged ones.")
 @click.option("--no-wait", is_flag=True, help="Return when the execution has started.")
+@click.option("--if-changed", is_flag=True, help="Start nothing when all that a model depends on is as it was for the newest execution.")
 @click.option("--dry-run", is_flag=True, help="Check, render and lint everything, show what would be uploaded and started, and do nothing.")
 @settings_options
 @command_options()
-def run(context: Context, data: str | None, no_wait: bool, dry_run: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
+def run(
+    context: Context, data: str | None, no_wait: bool, if_changed: bool, dry_run: bool, stage: str | None, overrides: tuple[str, ...]
+) -> None:
     """Run the SageMaker Pipeline: preprocess, train, evaluate; if the model is good enough, register it and serve it on the staging endpoint.
 
-    Steps whose code, data and parameters have not changed are taken from an earlier execution. Exits with 1 when the execution fails.
+    Without --data: on the images that the settings name (data.input_uri), else on those of the newest execution. Steps whose code, data and
+    parameters have not changed are taken from an earlier execution. Exits with 1 when the execution fails.
     """
     from scones import running
     from scones.executions import document
@@ -37,9 +41,11 @@ def run(context: Context, data: str | None, no_wait: bool, dry_run: bool, stage:
     if dry_run:
         _show_plan(context, settings, *running.plan(context, settings, data))
         return
-    execution = running.run(context, settings, data, wait=not no_wait)
+    execution = running.run(context, settings, data, wait=not no_wait, only_if_changed=if_changed)
 
     context.output.result(document(execution), lambda console: print_execution(console, execution))
+    if execution.is_earlier:
+        return
     if execution.status in ("Failed", "Stopped"):
         context.output.note(next_command(execution))
         sys.exit(ExitCode.FAILED)

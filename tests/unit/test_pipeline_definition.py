@@ -17,6 +17,7 @@ import pytest
 import preprocess
 from evaluate import parse_arguments
 from pipelines import definition as definition_module
+from pipelines.changes import EarlierRun, changed_inputs
 from pipelines.code_store import STEPS_DIR, CodeBundle
 from pipelines.definition import RenderedDefinition, load_definition, render_definition
 from pipelines.definition_checks import definition_problems
@@ -488,3 +489,24 @@ def test_a_missing_module_function_or_folder_is_one_line(steps_dir: Path, tmp_pa
 def test_a_definition_that_sagemaker_would_refuse_is_not_handed_out(steps_dir: Path) -> None:
     with pytest.raises(DefinitionError, match=r"step Preprocess: CreateProcessingJob: .*ml\.m5\.huge"):
         load_definition(settings("processing.instance_type=ml.m5.huge"), PLATFORM, boto_session(), steps_dir=steps_dir)
+
+
+# What a model depends on
+
+
+def test_only_what_a_model_depends_on_counts_as_a_change(steps_dir: Path, rendered: RenderedDefinition) -> None:
+    data = {"InputDataUri": "s3://bucket/raw/1/", "ChampionModelUri": "s3://bucket/champion/none/"}
+    earlier = EarlierRun("arn", "Succeeded", rendered.document, {**data, "Epochs": "10", "MinimumAccuracy": "0.90"})
+
+    def changed(definition: RenderedDefinition, **parameters: str) -> list[str]:
+        return changed_inputs(earlier, definition.document, data | parameters)
+
+    assert changed(rendered) == []
+    assert changed(render(steps_dir, revision="def456")) == []
+    assert changed(rendered, ChampionModelUri="s3://bucket/runs/1/model.tar.gz") == []
+    assert changed(rendered, InputDataUri="s3://bucket/raw/2/") == ["InputDataUri"]
+    assert changed(render(steps_dir, "training.epochs=11")) == ["Epochs"]
+    assert changed(render(steps_dir, "staging_endpoint.serverless_memory_mb=4096")) == ["EndpointConfig"]
+    assert changed(render(steps_dir, "training.recipe.preset=quick")) == ["Train"]
+    (steps_dir / "train.py").write_text("print()", encoding="utf-8")
+    assert set(changed(render(steps_dir))) >= {"Preprocess", "Train", "Evaluate"}

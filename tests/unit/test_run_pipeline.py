@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -20,10 +22,10 @@ from pipelines.champion import resolve_champion
 from pipelines.code_store import CodeBundle, CodeStore
 from pipelines.definition import RenderedDefinition
 from pipelines.errors import PlatformError, RunError
-from pipelines.executions import EvaluationMetrics, describe_execution, follow_execution, job_name
+from pipelines.executions import EvaluationMetrics, ExecutionResult, describe_execution, follow_execution, job_name
 from pipelines.platform import Platform, resolve_platform
 from pipelines.revision import source_revision
-from pipelines.run import Preparing, plan_run, run_pipeline, start_execution, upsert_pipeline
+from pipelines.run import NothingChanged, Preparing, RunEvent, execution_names, plan_run, run_pipeline, start_execution, upsert_pipeline
 from pipelines.settings import Settings, load_settings
 
 BUCKET = "scones-dev-123456789012-us-east-1"
@@ -250,7 +252,106 @@ def test_an_execution_starts_with_the_given_parameters() -> None:
     }
     session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, request)
     assert start_execution(settings(), PLATFORM, session, values) == EXECUTION
+    told = {"PipelineExecutionDisplayName": "commit-0a1b-dirty", "PipelineExecutionDescription": "commit 0a1b-dirty"}
+    session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, {**request, **told})
+    start_execution(settings(), PLATFORM, session, values, revision="0a1b-dirty")
     session.stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("revision", ["a" * 40, f"{'a' * 64}-dirty", "V1._x--.", "-" * 200, "Zäh", "a" * 300])
+def test_an_execution_is_named_as_sagemaker_allows(revision: str) -> None:
+    shape = boto3.client("sagemaker", region_name="us-east-1").meta.service_model.shape_for("PipelineExecutionName")
+    name = execution_names(revision)["PipelineExecutionDisplayName"]
+    assert re.fullmatch(shape.metadata["pattern"], name)
+    assert len(name) <= shape.metadata["max"]
+
+
+# Only when something changed
+
+VALUES = {"InputDataUri": f"s3://{BUCKET}/raw/1/", "ChampionModelUri": f"s3://{BUCKET}/champion/none/"}
+DECLARED = {"Parameters": [{"Name": name, "Type": "String"} for name in VALUES], "Steps": []}
+
+
+class History:
+    """A SageMaker client with executions, newest first; whatever is started is remembered."""
+
+    def __init__(self, *executions: tuple[str, str, dict[str, Any]]) -> None:
+        self._executions = executions
+        self.started: list[dict[str, Any]] = []
+
+    def get_paginator(self, operation: str) -> Any:
+        listing = {
+            "list_pipeline_executions": lambda **_: [
+                {
+                    "PipelineExecutionSummaries": [
+                        {"PipelineExecutionArn": arn, "PipelineExecutionStatus": s} for arn, s, _ in self._executions
+                    ]
+                }
+            ],
+            "list_pipeline_parameters_for_execution": lambda **_: [
+                {"PipelineParameters": [{"Name": name, "Value": value} for name, value in VALUES.items()]}
+            ],
+            "list_pipeline_execution_steps": lambda **_: [{"PipelineExecutionSteps": []}],
+        }
+        return SimpleNamespace(paginate=listing[operation])
+
+    def describe_pipeline_definition_for_execution(self, PipelineExecutionArn: str) -> dict[str, str]:
+        return {"PipelineDefinition": next(json.dumps(text) for arn, _, text in self._executions if arn == PipelineExecutionArn)}
+
+    def describe_pipeline_execution(self, PipelineExecutionArn: str) -> dict[str, str]:
+        status = next((status for arn, status, _ in self._executions if arn == PipelineExecutionArn), "Executing")
+        return {"PipelineExecutionArn": PipelineExecutionArn, "PipelineExecutionStatus": status}
+
+    def start_pipeline_execution(self, **request: Any) -> dict[str, str]:
+        self.started.append(request)
+        return {"PipelineExecutionArn": EXECUTION}
+
+
+def run_if_changed(
+    account: boto3.Session, monkeypatch: pytest.MonkeyPatch, history: History, **options: Any
+) -> tuple[ExecutionResult, list[RunEvent]]:
+    sagemaker = account.client("sagemaker")
+    for name in ("get_paginator", "describe_pipeline_definition_for_execution", "describe_pipeline_execution", "start_pipeline_execution"):
+        monkeypatch.setattr(sagemaker, name, getattr(history, name))
+    session: Any = SimpleNamespace(client=lambda service, **_: sagemaker if service == "sagemaker" else account.client(service))
+    account.client("s3").put_object(Bucket=BUCKET, Key="raw/1/manifest.json", Body=b"{}")
+    monkeypatch.setattr("pipelines.run.load_definition", lambda *_, **__: RenderedDefinition(json.dumps(DECLARED), CodeStore(BUCKET)))
+    told: list[RunEvent] = []
+    result = run_pipeline(settings(*GIVEN), session, wait=False, only_if_changed=True, on_event=told.append, **options)
+    return result, told
+
+
+def test_nothing_is_started_when_nothing_that_a_model_depends_on_has_changed(
+    account: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History(("arn:failed", "Failed", {"Steps": []}), (EARLIER, "Succeeded", DECLARED))
+    result, told = run_if_changed(account, monkeypatch, history)
+    assert (history.started, result.is_earlier, result.execution_arn) == ([], True, EARLIER)
+    assert told[-1] == NothingChanged(EARLIER, "Succeeded")
+    # Without --data, the images of the newest execution.
+    assert any(isinstance(event, Preparing) and event.phase == "data" and VALUES["InputDataUri"] in event.detail for event in told)
+    assert account.client("sagemaker").list_pipelines()["PipelineSummaries"] != []
+
+
+@pytest.mark.parametrize(
+    ("executions", "message"),
+    [
+        ([(EARLIER, "Failed", DECLARED)], "No execution has made a model yet"),
+        ([(EARLIER, "Stopped", DECLARED)], "No execution has made a model yet"),
+        (
+            [(EARLIER, "Succeeded", {**DECLARED, "Steps": [{"Name": "Train", "Arguments": {}}]})],
+            "Changed since execution earlier00000: Train",
+        ),
+        ([(EARLIER, "Executing", {**DECLARED, "Parameters": []})], "Changed since execution earlier00000: InputDataUri"),
+    ],
+)
+def test_what_failed_is_tried_again_and_what_changed_is_told(
+    account: boto3.Session, monkeypatch: pytest.MonkeyPatch, executions: list[Any], message: str
+) -> None:
+    history = History(*executions)
+    result, told = run_if_changed(account, monkeypatch, history)
+    assert (len(history.started), result.is_earlier) == (1, False)
+    assert message in [event.detail for event in told if isinstance(event, Preparing)]
 
 
 # Executions
@@ -418,6 +519,14 @@ def test_what_is_no_arn_is_one_line() -> None:
 def test_the_revision_is_the_commit_and_says_when_files_differ(tmp_path: Path) -> None:
     assert source_revision(tmp_path, {}) is None
     assert source_revision(tmp_path, {"CODEBUILD_RESOLVED_SOURCE_VERSION": "abc"}) == "abc"
+    (tmp_path / "pipelines").mkdir()
+    archived = tmp_path / "pipelines" / "COMMIT"
+    archived.write_text("$Format:%H$\n", encoding="utf-8")
+    assert source_revision(tmp_path, {"CODEBUILD_RESOLVED_SOURCE_VERSION": "version-of-an-object"}) == "version-of-an-object"
+    archived.write_text(f"{'c' * 40}\n", encoding="utf-8")
+    assert source_revision(tmp_path, {"CODEBUILD_RESOLVED_SOURCE_VERSION": "version-of-an-object"}) == "c" * 40
+    assert source_revision(tmp_path, {"CODEBUILD_RESOLVED_SOURCE_VERSION": "b" * 40}) == "b" * 40
+    archived.unlink()
     git = ["git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@example.com"]
     (tmp_path / "file").write_text("1", encoding="utf-8")
     for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "first"]):
