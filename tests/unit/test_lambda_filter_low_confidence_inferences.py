@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers_aws import LambdaContext
@@ -50,7 +50,6 @@ def test_a_difference_in_the_last_places_can_be_read() -> None:
         run([0.97, 0.03], threshold=0.970001)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.none() | st.floats(0, 1))
 def test_exactly_the_highest_probability_decides(inferences: list[float], threshold: float | None) -> None:
     if max(inferences) >= (0.93 if threshold is None else threshold):
@@ -60,7 +59,6 @@ def test_exactly_the_highest_probability_decides(inferences: list[float], thresh
             run(inferences, threshold=threshold)
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda items: st.lists(items, max_size=3)), st.just(0.5))
 def test_whatever_is_no_probability_is_never_accepted(inferences: object, threshold: float) -> None:
     try:

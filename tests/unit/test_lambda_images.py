@@ -11,7 +11,7 @@ from urllib.parse import quote_plus
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 from botocore.response import StreamingBody
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
@@ -62,14 +62,12 @@ def encoded(image_format: str) -> bytes:
 # ------------------------------------------------------------------------------------------------------------------ addresses
 
 
-@settings(deadline=None)
 @given(KEYS)
 def test_direct_keys_are_taken_as_they_are(key: str) -> None:
     if len(key.encode()) <= 1024:
         assert parse_address({"s3_bucket": "photos", "s3_key": key}) == ImageAddress("photos", key)
 
 
-@settings(deadline=None)
 @given(KEYS)
 def test_keys_of_notifications_are_url_decoded(key: str) -> None:
     if len(key.encode()) > 1024:
@@ -80,7 +78,6 @@ def test_keys_of_notifications_are_url_decoded(key: str) -> None:
         assert parse_address({"Records": [record]}) == ImageAddress("photos", key)
 
 
-@settings(deadline=None)
 @given(KEYS, st.booleans())
 def test_object_created_finds_the_object_whether_or_not_its_key_is_encoded(key: str, encode: bool) -> None:
     told = quote_plus(key, safe="/") if encode else key
@@ -238,13 +235,11 @@ def test_anything_else_is_refused_by_name(data: bytes, named: str) -> None:
 # ------------------------------------------------------------------------------------------------- thresholds, probabilities
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1) | st.integers(0, 1))
 def test_thresholds_from_0_to_1(value: float) -> None:
     assert parse_threshold(value) == value
 
 
-@settings(deadline=None)
 @given(
     st.one_of(
         st.floats(max_value=0, exclude_max=True),
@@ -263,7 +258,6 @@ def test_what_is_no_threshold(value: object) -> None:
         parse_threshold(value)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1))
 def test_probabilities(value: list[float]) -> None:
     assert parse_probabilities(value) == value

@@ -62,7 +62,7 @@ def normal(live: dict[str, Json]) -> dict[str, Json]:
     return {name: {key: value for key, value in thing.items() if key != "Settled"} for name, thing in live.items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(templates(), min_size=2, max_size=4))
 def test_any_update_gives_what_a_fresh_create_gives(history: list[Json]) -> None:
     with fresh() as updated, fresh() as created:
@@ -76,7 +76,7 @@ def test_any_update_gives_what_a_fresh_create_gives(history: list[Json]) -> None
         assert updated.world.things == {}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(templates(), templates(failures=True))
 def test_a_failed_update_leaves_everything_as_it_was(before: Json, after: Json) -> None:
     with fresh() as stacks:
@@ -97,7 +97,7 @@ def test_a_failed_update_leaves_everything_as_it_was(before: Json, after: Json) 
         assert stacks.live() == things
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(templates(failures=True))
 def test_a_failed_create_leaves_nothing(broken: Json) -> None:
     with fresh() as stacks:
@@ -108,7 +108,7 @@ def test_a_failed_create_leaves_nothing(broken: Json) -> None:
             assert result["StackStatus"] == "CREATE_COMPLETE"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(templates(), templates(), st.integers(0, 160), st.integers(-3, 20))
 def test_killed_during_any_update(before: Json, after: Json, moment: int, luck: int) -> None:
     """After the next start the stack is wholly the old one or wholly the new one, and so is the world."""
@@ -120,7 +120,7 @@ def test_killed_during_any_update(before: Json, after: Json, moment: int, luck: 
         check_old_or_new(again, old, normal(created.live()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(templates(), templates(failures=True), st.integers(0, 200), st.integers(-3, 20), st.integers(0, 60))
 def test_killed_during_any_rollback_and_again_during_the_recovery(before: Json, after: Json, moment: int, luck: int, second: int) -> None:
     with fresh() as stacks:

@@ -84,7 +84,6 @@ _ShortForms.add_representer(dict, _ShortForms.represent_dict)
 _ShortForms.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
 
 
-@settings(deadline=None)
 @given(_TREES)
 def test_short_forms_mean_what_long_forms_mean(tree: Json) -> None:
     document = {"Resources": {"R": {"Type": "T::T::T", "Properties": {"P": tree}}}}
@@ -92,7 +91,7 @@ def test_short_forms_mean_what_long_forms_mean(tree: Json) -> None:
     assert load(written) == load(json.dumps(document)) == document
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(max_size=60))
 def test_any_text_is_a_template_or_a_validation_error(text: str) -> None:
     for candidate in (text, "{" + text, "Resources:\n  R:\n    Type: " + text):
@@ -266,7 +265,6 @@ def test_a_circle_of_conditions_is_an_error() -> None:
     assert "circular condition dependency" in message(lambda: circle.condition("A"))
 
 
-@settings(deadline=None)
 @given(st.recursive(st.sampled_from(["x", {"Ref": "R"}, {"Fn::GetAtt": ["R", "A"]}, {"Fn::Sub": "-${R.A}-"}]), lambda c: st.one_of(
     st.lists(c, max_size=3),
     st.lists(c.filter(lambda v: not isinstance(v, list)), min_size=1, max_size=3).map(lambda items: {"k": items}),

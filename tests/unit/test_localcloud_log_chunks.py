@@ -48,7 +48,7 @@ def reload(place: Path) -> None:
     database.close()
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 2 * CHUNK_EVENTS + 1), min_size=1, max_size=4))
 def test_everything_comes_back_however_much_there_is_between_snapshots(place: Path, batches: list[int]) -> None:
     BackendDict.reset()

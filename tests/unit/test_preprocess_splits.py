@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from splits import Split, SplitItem, assign_splits
@@ -20,7 +20,6 @@ def items_of(counts: dict[str, int]) -> list[SplitItem]:
 
 
 @given(counts=singles, shares=fractions, seed=st.integers(0, 2**31))
-@settings(deadline=None)
 def test_every_class_is_divided_exactly(counts: dict[str, int], shares: tuple[float, float], seed: int) -> None:
     items = items_of(counts)
     splits = assign_splits(items, validation_fraction=shares[0], test_fraction=shares[1], seed=seed)
@@ -36,7 +35,6 @@ def test_every_class_is_divided_exactly(counts: dict[str, int], shares: tuple[fl
     shares=fractions,
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None)
 def test_no_group_straddles_whatever_the_groups(members: list[tuple[str, int]], shares: tuple[float, float], seed: int) -> None:
     items = [SplitItem(label, group, f"{label}/{number}") for number, (label, group) in enumerate(members)]
     splits = assign_splits(items, validation_fraction=shares[0], test_fraction=shares[1], seed=seed)
@@ -47,7 +45,6 @@ def test_no_group_straddles_whatever_the_groups(members: list[tuple[str, int]], 
 
 
 @given(counts=singles, pairs=st.integers(0, 10), seed=st.integers(0, 1000))
-@settings(deadline=None)
 def test_small_groups_do_not_disturb_the_shares(counts: dict[str, int], pairs: int, seed: int) -> None:
     counts = {label: count + 60 for label, count in counts.items()}
     items = items_of(counts)
@@ -64,7 +61,6 @@ def test_small_groups_do_not_disturb_the_shares(counts: dict[str, int], pairs: i
 
 
 @given(counts=singles, seed=st.integers(0, 1000), chance=st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_the_items_does_not_matter(counts: dict[str, int], seed: int, chance: random.Random) -> None:
     items = items_of(counts)
     straight = assign_splits(items, validation_fraction=0.15, test_fraction=0.2, seed=seed)

@@ -240,7 +240,7 @@ SEEDS: list[Callable[[], bytes]] = [
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
     keep=st.floats(0.05, 1),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_damage_of_any_kind_is_a_verdict_never_an_exception(
     seed: Callable[[], bytes], changes: list[tuple[float, int]], keep: float
 ) -> None:
@@ -254,7 +254,7 @@ def test_damage_of_any_kind_is_a_verdict_never_an_exception(
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(content=st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_get_a_verdict(content: bytes) -> None:
     for prefix in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x40\0\0\0WEBPVP8 ", b"BM"):
         assert isinstance(judge(prefix + content), Inspected | Rejected)

@@ -185,7 +185,7 @@ def test_a_setting_left_out_of_default_yaml_is_named(config_dir: Path) -> None:
     assert "evaluation" in str(error_of(config_dir=config_dir))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_whatever_is_given_is_a_value_or_one_line(key: str, value: str) -> None:
     for override in (f"{key}={value}", f"training.epochs={value}", f"project.tags={value}", f"aws.bucket={value}"):

@@ -36,7 +36,7 @@ def sample_lists(draw: st.DrawFn) -> list[Sample]:
 
 
 @given(samples=sample_lists(), max_shard_bytes=st.integers(1, 40_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_round_trip_in_order_with_equal_bytes(samples: list[Sample], max_shard_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         for directory in (first, second):
@@ -107,7 +107,7 @@ def test_a_missing_shard_is_noticed(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(1, 30_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_truncated_shard_is_noticed_unless_only_padding_is_lost(cut: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         samples = [sample(i, image=bytes(700)) for i in range(10)]

@@ -238,7 +238,6 @@ plain = st.recursive(
 
 
 @given(value=plain, protocol=st.sampled_from([0, 1, 2]))
-@settings(deadline=None)
 def test_plain_data_reads_as_pickle_would(value: Any, protocol: int) -> None:
     # Protocols 0 and 1 write booleans as the integers 01 and 00, which pickletools gives back as booleans, too.
     assert read_pickle_data(io.BytesIO(pickle.dumps(value, protocol))) == value
@@ -252,14 +251,14 @@ def test_shared_values_are_shared() -> None:
 
 
 @given(content=st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_data_or_an_error(content: bytes) -> None:
     with contextlib.suppress(PickleDataError):
         read_pickle_data(io.BytesIO(content))
 
 
 @given(cut=st.integers(0, 400), flip=st.integers(0, 400), value=st.integers(0, 255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_damaged_pickle_is_data_or_an_error(cut: int, flip: int, value: int) -> None:
     content = bytearray(Python2Pickle.dumps({"data": ByteArray((2, 3), b"abcdef"), "filenames": ["a", "b"], "fine_labels": [1, 2]}))
     content[flip % len(content)] = value

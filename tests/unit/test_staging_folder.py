@@ -247,7 +247,6 @@ rows = st.lists(
 
 
 @given(rows=rows, other=rows, chance=st.randoms())
-@settings(deadline=None)
 def test_digests_are_equal_exactly_when_the_rows_are(
     rows: list[tuple[str, str, str | None]], other: list[tuple[str, str, str | None]], chance: object
 ) -> None:
@@ -270,7 +269,7 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclu
 
 
 @given(labels=st.lists(names, min_size=2, max_size=3, unique_by=folded), contents=st.lists(st.binary(max_size=8), min_size=10, max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_manifest_describes_every_file(labels: list[str], contents: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "p"
