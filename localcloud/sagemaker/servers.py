@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import socket
@@ -37,6 +38,8 @@ _BACKOFF_SECONDS = (0.2, 30.0)
 #: A server that lived this long starts with the shortest backoff again.
 _STABLE_SECONDS = 60.0
 _BACKLOG = 128
+#: Seconds that a server whose connection broke may take to end; one that goes on is used on.
+_END_SECONDS = 5.0
 
 
 class DeploymentError(Exception):
@@ -164,6 +167,7 @@ class ModelServer:
             # Not tried again: the request may be what ended the server. The other connections lead to the same process.
             connection.close()
             self._drop_idle()
+            self._await_end()
             raise ServerDown from error
         with self._change:
             self._idle.append(connection)
@@ -200,6 +204,18 @@ class ModelServer:
                 raise ServerDown from error
             else:
                 return connection
+
+    def _await_end(self) -> None:
+        """See out a server whose connection broke: until its socket is closed as well, it would take the next request with it."""
+        with self._change:
+            process, address = self._process, self._address
+        if process is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+            with self._change:
+                if self._address == address and self._process is process:
+                    self._address = None
 
     def _drop_idle(self) -> None:
         with self._change:

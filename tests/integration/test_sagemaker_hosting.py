@@ -30,6 +30,17 @@ def transform_fn(model, body, content_type, accept):
         raise Refused(415, 'send something else')
     if content_type == 'text/crash':
         os._exit(3)
+    if content_type == 'text/die':
+        import socket, time
+        for fd in range(3, 100):
+            try:
+                connection = socket.socket(fileno=os.dup(fd))
+                connection.getpeername()
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        time.sleep(1)
+        os._exit(3)
     if content_type == 'text/wait':
         import time
         time.sleep(600)
@@ -177,6 +188,12 @@ def test_a_crashed_server_is_started_again_and_requests_wait_for_it(lab: Lab, ec
     assert lab.ask(name)["model"] == "one"
     assert before != after
     assert lab.sm.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
+
+
+def test_a_server_that_is_about_to_end_gets_no_more_requests(lab: Lab, echo: str) -> None:
+    name = lab.endpoint(echo)
+    assert error_of(lambda: lab.ask(name, ContentType="text/die"))["OriginalMessage"] == "Worker died."
+    assert lab.ask(name)["model"] == "one"
 
 
 # Deploying.
