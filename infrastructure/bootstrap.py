@@ -4,14 +4,14 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions
 from infrastructure.deploy import PlatformOutputs, PlatformParameters, asset_parameters, desired_platform, existing, platform_outputs
-from infrastructure.packaging import PLATFORM_TEMPLATE, Assets, build_assets, missing_assets, upload_assets
+from infrastructure.packaging import PLATFORM_TEMPLATE, Assets, missing_assets, upload_assets
 from infrastructure.templates import Template
-from lambdas.deploy_inference_workflow.stacks import Change, Stack, StackState
+from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,30 @@ class Bootstrap:
         session: a boto3 session.
         stack: the platform stack.
         parameters: what an operator chose.
+        assets: what the templates refer to.
+        role_arn: role that CloudFormation takes for it; without one, the caller's own rights count, or the role that it took last time.
     """
 
-    def __init__(self, session: Any, stack: Stack, parameters: PlatformParameters) -> None:
+    def __init__(self, session: Any, stack: Stack, parameters: PlatformParameters, assets: Assets, *, role_arn: str | None = None) -> None:
         self._s3 = session.client("s3")
         self._stack = stack
         self._change_sets = ChangeSets(session.client("cloudformation"), stack)
         self._parameters = parameters
+        self._assets = assets
+        self._role_arn = role_arn
 
     def plan(self) -> Plan:
         """Works out what would change. The change set that it leaves must be executed (`apply`) or discarded (`discard`).
 
         Raises:
             DeploymentError: the stack is in a state that a person has to get it out of, or CloudFormation cannot plan the change.
-            PackagingError: what goes into the zips is not installed.
         """
-        assets = build_assets()
+        assets = self._assets
         state = self._stack.settle()
         self._stack.check_updatable(state)
         if state is not None and not state.is_leftover:
             uploads = missing_assets(self._s3, state.outputs["ArtifactBucketName"], assets)
-            change_set = self._change_sets.prepare(desired_platform(self._parameters, assets))
+            change_set = self._change_sets.prepare(self._desired(assets))
             changes = () if change_set is None else change_set.changes
             return Plan(state, change_set, changes, (), tuple(asset.key for asset in uploads))
         template = Template.read(PLATFORM_TEMPLATE)
@@ -85,7 +88,7 @@ class Bootstrap:
         plan = Plan(state, None, changes, later, tuple(asset.key for asset in assets))
         if plan.leftover is not None:
             return plan
-        change_set = self._change_sets.prepare(desired_platform(self._parameters, None))
+        change_set = self._change_sets.prepare(self._desired(None))
         return Plan(state, change_set, changes if change_set is None else change_set.changes, later, plan.uploads)
 
     def discard(self, plan: Plan) -> None:
@@ -99,23 +102,26 @@ class Bootstrap:
         Raises:
             DeploymentError: CloudFormation could not do it, and has put back what was there before; the message has its reasons.
         """
-        assets = build_assets()
+        assets = self._assets
         change = Change.UNCHANGED
         if plan.is_fresh:
             self._make_bucket(plan)
             change = Change.CREATED
         uploaded = self._upload(assets, on_progress)
-        second = self._change_sets.prepare(desired_platform(self._parameters, assets)) if plan.is_fresh else plan.first
+        second = self._change_sets.prepare(self._desired(assets)) if plan.is_fresh else plan.first
         if second is not None:
             self._change_sets.execute(second)
             change = Change.CREATED if plan.is_fresh else Change.UPDATED
         return platform_outputs(existing(self._stack.describe(), self._stack.name), change, uploaded)
 
+    def _desired(self, assets: Assets | None) -> Desired:
+        return replace(desired_platform(self._parameters, assets), role_arn=self._role_arn)
+
     def _make_bucket(self, plan: Plan) -> None:
         first = plan.first
         if plan.leftover is not None:
             self._stack.delete(plan.leftover)
-            first = self._change_sets.prepare(desired_platform(self._parameters, None))
+            first = self._change_sets.prepare(self._desired(None))
         if first is not None:
             self._change_sets.execute(first)
 

@@ -92,6 +92,41 @@ def build_assets() -> Assets:
     )
 
 
+def write_assets(assets: Assets, folder: Path) -> None:
+    """Writes the files below a folder under their keys, so that one build packages and another deploys what was packaged."""
+    for asset in assets:
+        path = folder / asset.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(asset.data)
+
+
+def read_assets(folder: Path) -> Assets:
+    """Reads what `write_assets` wrote.
+
+    Raises:
+        PackagingError: a file is missing, there are several in its place, or its content is not what its name says.
+    """
+    functions = {function: _packaged(folder, f"code/lambdas/{function}", ".zip") for function in Function}
+    return Assets(
+        functions, _packaged(folder, "code/stepfunctions/classify", ".asl.json"), _packaged(folder, "code/templates/inference", ".yaml")
+    )
+
+
+def _packaged(folder: Path, prefix: str, suffix: str) -> Asset:
+    found = sorted((folder / prefix).glob(f"*{suffix}"))
+    if len(found) != 1:
+        there = f"{len(found)} files" if found else "no file"
+        raise PackagingError(
+            f"The package {folder} has {there} {prefix}/*{suffix}, where one belongs. Make it anew: scones aws package {folder}"
+        )
+    asset = Asset(f"{prefix}/{found[0].name}", found[0].read_bytes())
+    if found[0].name != f"{asset.sha256}{suffix}":
+        raise PackagingError(
+            f"The file {found[0]} is not what its name says: it was changed or is damaged. Make it anew: scones aws package {folder}"
+        )
+    return asset
+
+
 def upload_assets(s3_client: Any, bucket: str, assets: Assets) -> Sequence[str]:
     """Uploads what the bucket does not have yet, in parallel. Returns the keys that were uploaded.
 

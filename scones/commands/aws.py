@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,8 +63,39 @@ def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: s
 
 
 @aws.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@command_options(needs_target=False)
+def package(context: Context, folder: Path) -> None:
+    """Build what the stacks refer to (the functions' zips, workflow, inference template) into FOLDER, which is made or must be empty.
+
+    The same sources make the same files, each named by its content: `scones aws bootstrap --package FOLDER` deploys them as they are.
+    """
+    from infrastructure.packaging import build_assets, write_assets
+
+    if folder.exists() and any(folder.iterdir()):
+        raise SconesError(f"The folder {folder} is not empty", "Name a new one, or remove what is in it.", ExitCode.USAGE)
+    assets = build_assets()
+    write_assets(assets, folder)
+
+    def human(console: Console) -> None:
+        for asset in assets:
+            console.print(f"{len(asset.data):>9,} bytes  {folder / asset.key}", markup=False, soft_wrap=True)
+
+    context.output.result(
+        {"folder": folder, "files": [{"key": asset.key, "sha256": asset.sha256, "size": len(asset.data)} for asset in assets]}, human
+    )
+
+
+@aws.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would change and change nothing.")
+@click.option(
+    "--package",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Deploy the files that scones aws package wrote there (default: build them now).",
+)
+@click.option("--role-arn", help="Role that CloudFormation takes to change the stack (default: your own rights, or the role it took last).")
 @usage_options
 @settings_options
 @command_options()
@@ -71,6 +103,8 @@ def bootstrap(
     context: Context,
     yes: bool,
     dry_run: bool,
+    folder: Path | None,
+    role_arn: str | None,
     photos_per_month: int,
     runs_per_month: int,
     stage: str | None,
@@ -83,6 +117,7 @@ def bootstrap(
     """
     from infrastructure.bootstrap import Bootstrap
     from infrastructure.deploy import watched_stack
+    from infrastructure.packaging import build_assets, read_assets
     from scones.costs import estimate
     from scones.platform import platform_parameters
     from scones.settings import load
@@ -90,10 +125,11 @@ def bootstrap(
     settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
     check_names(settings, parameters)
+    assets = build_assets() if folder is None else read_assets(folder)
     say = context.output.note
     session = context.target.session
     stack = watched_stack(session, parameters.stack_name, time.monotonic() + STACK_SECONDS, say)
-    platform = Bootstrap(session, stack, parameters)
+    platform = Bootstrap(session, stack, parameters, assets, role_arn=role_arn)
     say(f"{context.target.place()}, stage {settings.stage}: what would the stack {parameters.stack_name} change? ...")
     plan = platform.plan()
     cost = estimate(settings, parameters, usage_of(photos_per_month, runs_per_month))

@@ -5,14 +5,18 @@ The tests share a region and run in the order of this file. `--aws` with AWS_END
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import Region
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
+from scones.cli import cli
 from scones.errors import ExitCode, SconesError
 
 PLATFORM = "scones-platform"
@@ -123,6 +127,37 @@ def test_a_code_file_that_was_deleted_is_uploaded_again(region: Region) -> None:
     assert scones("aws", "bootstrap", "--dry-run", "--json").document["uploads"] == [key]
     assert scones("aws", "bootstrap", "--yes", "--json").document["uploaded"] == [key]
     s3.head_object(Bucket=BUCKET, Key=key)
+
+
+def test_what_was_packaged_is_deployed_as_it_is_and_with_the_role_that_is_named(region: Region, tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    packaged = CliRunner().invoke(cli, ["aws", "package", str(folder), "--json"], standalone_mode=False)
+    keys = {file["key"] for file in json.loads(packaged.stdout)["files"]}
+    assert keys == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    again = CliRunner().invoke(cli, ["aws", "package", str(folder)], standalone_mode=False)
+    assert isinstance(again.exception, SconesError)
+    assert again.exception.exit_code == ExitCode.USAGE
+
+    # A function whose bytes no source here would make.
+    (old,) = (folder / "code/lambdas/smoke_test").iterdir()
+    changed = old.read_bytes() + b"\0"
+    old.unlink()
+    key = f"code/lambdas/smoke_test/{hashlib.sha256(changed).hexdigest()}.zip"
+    (folder / key).write_bytes(changed)
+    trust = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "cloudformation.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+    iam = region.client("iam")
+    role = iam.create_role(RoleName="deploys", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", **trust}))["Role"]["Arn"]
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.put_role_policy(RoleName="deploys", PolicyName="everything", PolicyDocument=json.dumps(everything))
+    answer = scones("aws", "bootstrap", "--yes", "--package", str(folder), "--role-arn", role, "--json").document
+    assert (answer["outcome"], answer["uploaded"]) == ("updated", [key])
+    (stack,) = region.client("cloudformation").describe_stacks(StackName=PLATFORM)["Stacks"]
+    assert stack["RoleARN"] == role
+
+    (folder / key).unlink()
+    refused = scones("aws", "bootstrap", "--yes", "--package", str(folder))
+    assert isinstance(refused.error, SconesError)
+    assert "no file code/lambdas/smoke_test/*.zip" in refused.error.message
 
 
 def test_a_platform_stack_of_another_name_is_a_mistake_in_the_settings() -> None:

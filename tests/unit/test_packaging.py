@@ -15,7 +15,7 @@ import pytest
 
 from helpers_aws import AwsError, fake_client
 from infrastructure import packaging
-from infrastructure.packaging import Assets, Function, PackagingError, build_assets, build_zip, upload_assets
+from infrastructure.packaging import Assets, Function, PackagingError, build_assets, build_zip, read_assets, upload_assets, write_assets
 
 # A zip above this makes cold starts slower than they need be; it is three times what the zips have.
 MAX_ZIP_BYTES = 500_000
@@ -31,6 +31,28 @@ def test_keys_hold_the_digest_of_the_bytes(assets: Assets) -> None:
         assert asset.key == f"code/lambdas/{function}/{hashlib.sha256(asset.data).hexdigest()}.zip"
     assert assets.workflow_definition.key == f"code/stepfunctions/classify/{assets.workflow_definition.sha256}.asl.json"
     assert assets.inference_template.key == f"code/templates/inference/{assets.inference_template.sha256}.yaml"
+
+
+def test_a_package_is_read_as_it_was_written(assets: Assets, tmp_path: Path) -> None:
+    write_assets(assets, tmp_path)
+    assert read_assets(tmp_path) == assets
+
+
+@pytest.mark.parametrize("name", ["code/lambdas/smoke_test/*.zip", "code/stepfunctions/classify/*.json", "code/templates/inference/*.yaml"])
+def test_a_package_that_is_not_whole_is_refused_and_says_what_to_do(assets: Assets, tmp_path: Path, name: str) -> None:
+    write_assets(assets, tmp_path)
+    (file,) = tmp_path.glob(name)
+    content = file.read_bytes()
+    file.write_bytes(content + b" ")
+    with pytest.raises(PackagingError, match=f"{file.name} is not what its name says.*scones aws package"):
+        read_assets(tmp_path)
+    file.with_name(f"other{file.name}").write_bytes(content)
+    with pytest.raises(PackagingError, match=r"2 files code/.*, where one belongs.*scones aws package"):
+        read_assets(tmp_path)
+    for path in file.parent.iterdir():
+        path.unlink()
+    with pytest.raises(PackagingError, match=r"no file code/.*, where one belongs.*scones aws package"):
+        read_assets(tmp_path)
 
 
 def test_building_twice_makes_the_same_bytes(assets: Assets) -> None:
