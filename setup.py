@@ -33,10 +33,14 @@ EXTRAS = {
         "cfn-lint>=1.40,<2",
         "hypothesis>=6.100,<7",
         "mypy>=1.15,<3",
+        "parliament>=1.6,<2",
+        "policy-sentry>=0.15,<0.16",
         "pytest>=8.3,<10",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.11,<1",
         "scikit-learn>=1.5,<2",
+        # parliament imports pkg_resources, which later ones lack.
+        "setuptools<82",
         "types-PyYAML>=6,<7",
     ],
 }

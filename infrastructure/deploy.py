@@ -60,6 +60,11 @@ class PlatformParameters:
     serverless_max_concurrency: int = 5
     confidence_threshold: float = 0.93
     log_retention_in_days: int = 30
+    permissions_boundary_arn: str = ""
+    encryption_key_arn: str = ""
+    access_log_bucket_name: str = ""
+    mlflow_tracking_server_arn: str = ""
+    monthly_budget: int = 0
 
     @property
     def stack_name(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from botocore.response import StreamingBody
 
 from helpers_aws import ACCOUNT, REGION, AwsError, fake_client
 from infrastructure.deploy import PlatformParameters, ServingMode, deploy_platform, refresh_inference
-from infrastructure.packaging import build_assets
+from infrastructure.packaging import PLATFORM_TEMPLATE, build_assets
+from infrastructure.templates import template_body
 from lambdas.deploy_inference_workflow import stacks
 from lambdas.deploy_inference_workflow.errors import DeploymentError, DeploymentFailedError, DeploymentInProgressError
 from lambdas.deploy_inference_workflow.handler import PackageChange
@@ -142,7 +142,7 @@ def test_a_fresh_account_gets_the_bucket_then_the_code_then_the_functions(region
     assert (outputs.change, outputs.artifact_bucket_name, outputs.deploy_function_name) == (stacks.Change.CREATED, BUCKET, "deploy")
     for _, request in region.requests:
         assert request["Capabilities"] == ["CAPABILITY_IAM"]
-        assert request["TemplateBody"] == (Path(stacks.__file__).parents[2] / "infrastructure" / "platform.yaml").read_text()
+        assert request["TemplateBody"] == template_body(PLATFORM_TEMPLATE)
     assert "stack scones-platform: CREATE_IN_PROGRESS" in lines
 
 
