@@ -46,6 +46,7 @@ SERVICES: dict[str, str] = {
     "stepfunctions": "localcloud.stepfunctions.service:StepFunctionsService",
     "cloudformation": "localcloud.cloudformation.service:CloudFormationService",
     "cloudwatch": "localcloud.cloudwatch.service:CloudWatchService",
+    "codebuild": "localcloud.codebuild.service:CodeBuildService",
 }
 
 

@@ -51,6 +51,7 @@ OWN_SIGNING_NAMES: dict[str, str] = {
     "states": "stepfunctions",
     "cloudformation": "cloudformation",
     "monitoring": "cloudwatch",
+    "codebuild": "codebuild",
 }
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _READ_ONLY_METHODS = ("GET", "HEAD", "OPTIONS")

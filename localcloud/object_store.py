@@ -54,15 +54,15 @@ class ObjectStore:
             raise ObjectNotFound(f"The S3 bucket '{bucket}' does not exist") from error
         return sorted(key for key in list(found) if key.startswith(prefix))
 
-    def read(self, uri: str) -> bytes:
-        """Return one object's bytes.
+    def read(self, uri: str, version: str | None = None) -> bytes:
+        """Return one object's bytes, of one of its versions if that is named.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: There is no such object or version.
         """
         bucket, key = parse_s3_uri(uri)
         try:
-            found = self._backend.get_object(bucket, key)
+            found = self._backend.get_object(bucket, key, version_id=version)
         except S3ClientError as error:
             raise ObjectNotFound(f"The S3 bucket '{bucket}' does not exist") from error
         if found is None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from localcloud.database import Document, Table
 from localcloud.errors import ServiceError
 from localcloud.object_store import ObjectNotFound
-from localcloud.sagemaker.output import read_lines
+from localcloud.output import read_lines
 from localcloud.sagemaker.sandbox import Sandbox, Workshop
 from localcloud.sagemaker.values import now
 

@@ -6,17 +6,14 @@ by the guard (`guard/sitecustomize.py`), and what other programs do is found aft
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
-import stat
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import uuid4
+
+from localcloud.folders import WorkFolders, remove_tree
 
 CONTAINER_ROOT = "/opt/ml"
 #: The folder of this machine that no job may touch.
@@ -29,46 +26,12 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _SCRIPT_BYTES = 1 << 20
 
 
-class Workshop:
-    """Where sandboxes are made: a folder in the state folder, empty again after a restart.
-
-    Args:
-        folder: It is emptied: nothing in it outlives the process that made it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        remove_tree(folder)
-        folder.mkdir(parents=True)
-        self._real = folder
-        self._link: Path | None = None
-        # The SDK's driver scripts do not quote paths, so that the jobs must not see a state folder with a space in it.
-        if not re.fullmatch(r"[\w./+@,=-]+", str(folder)):
-            self._link = Path(tempfile.mkdtemp(prefix="localcloud-")) / "jobs"
-            self._link.symlink_to(folder)
-        self.folder = self._link or folder
-        self._write_programs(self.folder / "bin")
-
-    def _write_programs(self, folder: Path) -> None:
-        """Make `python`, `python3`, `pip` and `pip3` this interpreter, under a path without spaces, also where a virtual environment has no pip."""
-        folder.mkdir()
-        for name, options in {"python": "", "python3": "", "pip": " -m pip", "pip3": " -m pip"}.items():
-            path = folder / name
-            path.write_text(f'#!/bin/sh\nexec "{sys.executable}"{options} "$@"\n')
-            path.chmod(0o755)
+class Workshop(WorkFolders):
+    """Where sandboxes are made."""
 
     def sandbox(self) -> Sandbox:
         """Make a new sandbox."""
-        # Short: Unix sockets that jobs make below it have at most 104 characters.
-        root = self.folder / uuid4().hex[:12]
-        return Sandbox(root, self.folder / "bin")
-
-    def close(self) -> None:
-        """Remove everything."""
-        remove_tree(self._real)
-        if self._link is not None:
-            with contextlib.suppress(OSError):
-                self._link.unlink()
-                self._link.parent.rmdir()
+        return Sandbox(self.new(), self.programs)
 
 
 class Sandbox:
@@ -169,18 +132,6 @@ class Sandbox:
     def remove(self) -> None:
         """Remove the folder and everything in it."""
         remove_tree(self.root)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder, also one whose contents were made read-only; what cannot be removed stays."""
-
-    def make_writable(function: Any, path: str, _: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), stat.S_IRWXU)
-            os.chmod(path, stat.S_IRWXU)
-            function(path)
-
-    shutil.rmtree(folder, onerror=make_writable)
 
 
 def _fingerprint(root: Path) -> tuple[tuple[str, int], ...]:

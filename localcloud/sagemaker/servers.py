@@ -20,8 +20,8 @@ from uuid import uuid4
 from packaging.requirements import InvalidRequirement, Requirement
 
 from localcloud.object_store import ObjectNotFound
+from localcloud.output import read_lines
 from localcloud.sagemaker.archives import BadArchive, unpack
-from localcloud.sagemaker.output import read_lines
 from localcloud.sagemaker.sandbox import Sandbox, Workshop
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ def read_lines(descriptor: int, write: Callable[[list[str]], None]) -> None:
             lines.append(pending)
             pending = b""
         if lines:
-            write(_texts(lines))
+            write(texts(lines))
     if pending:
-        write(_texts([pending]))
+        write(texts([pending]))
 
 
-def _texts(lines: list[bytes]) -> list[str]:
+def texts(lines: list[bytes]) -> list[str]:
+    """Return lines as texts that CloudWatch Logs takes: in UTF-8, long ones in pieces."""
     pieces = [line[at : at + LINE_BYTES] for line in lines for at in range(0, max(len(line), 1), LINE_BYTES)]
     return [piece.decode("utf-8", "replace").rstrip("\r") for piece in pieces]

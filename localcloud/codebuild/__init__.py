@@ -1,0 +1,1 @@
+"""AWS CodeBuild: buildspecs run as processes of this machine."""
