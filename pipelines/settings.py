@@ -248,6 +248,46 @@ class StagingEndpointSettings(_Section):
     instance_count: int = Field(ge=1, le=100, description="Instances of an endpoint with instances.")
 
 
+class PlatformSettings(_Section):
+    """The platform stack: who is told, how long things are kept, and hardening that an account may ask for. `scones aws bootstrap` applies it."""
+
+    notification_email: str | None = Field(
+        pattern=r"^[^@ ]+@[^@ ]+$", description="Who is told by e-mail what a person must know; AWS asks that address to confirm."
+    )
+    image_bucket: str | None = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Bucket with the photos to classify; null: the artifact bucket."
+    )
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653] = (
+        Field(description="How many days logs are kept.")
+    )
+    permissions_boundary_arn: str | None = Field(
+        pattern=r"^arn:[^:]+:iam::(\d{12}|aws):policy/.+$",
+        description="Managed policy that no role of the system can go beyond.",
+        examples=["arn:aws:iam::123456789012:policy/boundary"],
+    )
+    encryption_key_arn: str | None = Field(
+        pattern=r"^arn:[^:]+:kms:[^:]+:\d{12}:key/.+$",
+        description="KMS key of one's own for buckets, queues, the topic, logs and the disks of endpoints; docs/security.md has its policy.",
+        examples=["arn:aws:kms:us-east-1:123456789012:key/..."],
+    )
+    access_log_bucket: str | None = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Bucket that S3 writes the artifact bucket's access log to."
+    )
+    monthly_budget_usd: int = Field(ge=0, description="People are told when the account nears this many USD in a month; 0: no budget.")
+
+
+class ProductionSettings(_Section):
+    """How production serves. `scones aws bootstrap` hands it to the platform; it takes effect with the next decision or `scones deploy refresh`."""
+
+    kind: Literal["serverless", "instance"] = Field(description="Serverless (billed per request) or instances of its own.")
+    serverless_memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = Field(description="Memory of a serverless endpoint, in MB.")
+    serverless_max_concurrency: int = Field(ge=1, le=200, description="Concurrent requests a serverless endpoint takes.")
+    instance_type: InstanceType = Field(description="Instance type of an endpoint with instances.")
+    instance_count: int = Field(ge=1, le=100, description="Instances of an endpoint with instances; with 1 there is no canary.")
+    traffic_shifting: Literal["all-at-once", "canary", "linear"] = Field(description="How a new version takes over on instances.")
+    traffic_shift_wait_seconds: int = Field(ge=0, le=600, description="How long the alarms are watched after each step of that.")
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -263,6 +303,8 @@ class Settings(_Section):
     quality_gate: QualityGateSettings = Field(description="Quality gate.")
     registry: RegistrySettings = Field(description="Model registry.")
     staging_endpoint: StagingEndpointSettings = Field(description="Staging endpoint.")
+    platform: PlatformSettings = Field(description="The platform stack.")
+    production: ProductionSettings = Field(description="Production.")
     mlflow: MlflowSettings = Field(description="Experiment tracking.")
 
 

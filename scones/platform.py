@@ -56,12 +56,30 @@ def existing_platform(context: Context, settings: Settings) -> Platform:
 
 def platform_parameters(settings: Settings) -> PlatformParameters:
     """Return what the settings choose of the platform stack."""
-    from infrastructure.deploy import PlatformParameters
+    from infrastructure.deploy import PlatformParameters, ServingMode, TrafficShifting
 
+    platform, production = settings.platform, settings.production
+    tracking = settings.mlflow.tracking_uri or ""
     return PlatformParameters(
         project=settings.project.name,
         stage=settings.stage,
         model_package_group_name=settings.registry.model_package_group or settings.pipeline.name,
         pipeline_name=settings.pipeline.name,
+        notification_email=platform.notification_email or "",
+        image_bucket_name=platform.image_bucket or "",
+        serving_mode=ServingMode(production.kind),
+        serving_instance_type=production.instance_type,
+        serving_instance_count=production.instance_count,
+        traffic_shifting=TrafficShifting(production.traffic_shifting),
+        traffic_shift_wait_in_seconds=production.traffic_shift_wait_seconds,
+        serverless_memory_in_mb=production.serverless_memory_mb,
+        serverless_max_concurrency=production.serverless_max_concurrency,
         confidence_threshold=settings.evaluation.confidence_threshold,
+        log_retention_in_days=platform.log_retention_days,
+        permissions_boundary_arn=platform.permissions_boundary_arn or "",
+        encryption_key_arn=platform.encryption_key_arn or "",
+        access_log_bucket_name=platform.access_log_bucket or "",
+        # A server elsewhere is none of IAM's business.
+        mlflow_tracking_server_arn=tracking if tracking.startswith("arn:") else "",
+        monthly_budget=platform.monthly_budget_usd,
     )

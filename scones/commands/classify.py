@@ -40,7 +40,9 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
             "Nothing is deployed to production yet", "Train a model (scones run), approve it (scones models approve), then try again."
         )
     platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
-    workflow = Workflow(context.target, outputs["StateMachineArn"], settings.aws.bucket or platform["ArtifactBucketName"])
+    workflow = Workflow(
+        context.target, outputs["StateMachineArn"], settings.platform.image_bucket or settings.aws.bucket or platform["ArtifactBucketName"]
+    )
 
     with _progress(len(images)) as advance:
         classifications = list(workflow.classify(images, threshold, advance))

@@ -342,6 +342,7 @@ def _check_actions(statement: Statement) -> Iterator[str]:
 
 def _check_resources(statement: Statement) -> Iterator[str]:
     unmatched = set(statement.resources) - {"*"}
+    yield from (f"{statement}: {resource} is no ARN" for resource in sorted(unmatched) if resource.count(":") < 5)
     for action in statement.actions:
         types = _resource_types(action)
         if "*" in statement.resources:
@@ -363,8 +364,7 @@ def _check_resources(statement: Statement) -> Iterator[str]:
             yield f"{statement}: {action} works on {', '.join(types)}, and none of these is among the resources"
         unmatched -= matched
         for resource in statement.resources:
-            account = resource.split(":")[4]
-            if account == "*" and action not in OTHERS_ACCOUNTS:
+            if resource.startswith("arn:") and resource.split(":")[4] == "*" and action not in OTHERS_ACCOUNTS:
                 yield f"{statement}: {action} in all accounts ({resource})"
     yield from (f"{statement}: no action works on {resource}" for resource in sorted(unmatched))
 
