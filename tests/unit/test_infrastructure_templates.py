@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from cfnlint.api import lint_file
 from cfnlint.decode import cfn_yaml
+from moto.core.utils import get_service_model
 
 from infrastructure.deploy import PlatformParameters, asset_parameters
 from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE, ROOT, WORKFLOW_DEFINITION, build_assets
 from infrastructure.templates import template_body
 from lambdas.common import clients
+from localcloud.eventbridge.patterns import compile_pattern
 from pipelines.settings import load_settings
 
 PLATFORM = json.loads(json.dumps(cfn_yaml.load(str(PLATFORM_TEMPLATE))))
@@ -150,16 +152,10 @@ def test_alarms_roll_a_bad_deployment_back() -> None:
         assert dimensions["VariantName"] == RESOURCES["EndpointConfig"]["Properties"]["ProductionVariants"][0]["VariantName"]
 
 
-def test_the_rule_takes_awss_events_of_our_group_to_the_function_and_to_the_dead_letters() -> None:
-    rule = RESOURCES["ApprovalRule"]["Properties"]
-    event = json.loads((ROOT / "tests" / "events" / "model_package_rejected.json").read_text())
-    pattern = rule["EventPattern"]
-    assert event["source"] in pattern["source"]
-    assert event["detail-type"] in pattern["detail-type"]
-    assert event["detail"]["ModelApprovalStatus"] in pattern["detail"]["ModelApprovalStatus"]
-    assert pattern["detail"]["ModelPackageGroupName"] == [{"Ref": "ModelPackageGroupName"}]
-    (target,) = rule["Targets"]
+def test_decisions_reach_the_function_and_what_it_cannot_take_the_dead_letters() -> None:
+    (target,) = RESOURCES["ApprovalRule"]["Properties"]["Targets"]
     dead_letters = {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}
+    assert target["Arn"] == {"Fn::GetAtt": ["DeployFunction", "Arn"]}
     assert target["DeadLetterConfig"]["Arn"] == FUNCTIONS["DeployFunction"]["DeadLetterConfig"]["TargetArn"] == dead_letters
 
 
@@ -187,3 +183,77 @@ def test_every_alarm_tells_people() -> None:
     for name, item in RESOURCES.items():
         if item["Type"] == "AWS::CloudWatch::Alarm":
             assert item["Properties"].get("AlarmActions"), name
+
+
+# ------------------------------------------------------------------------------------------------------ rules and AWS's events
+
+
+def example(name: str, **detail: Any) -> dict[str, Any]:
+    """One of AWS's documented events (tests/events), with other values in its detail."""
+    event: dict[str, Any] = json.loads((ROOT / "tests" / "events" / f"{name}.json").read_text())
+    return event | {"detail": event["detail"] | detail}
+
+
+def stack_event(status: str, stack: str = "scones-inference") -> dict[str, Any]:
+    arn = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{stack}/1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d"
+    return example("stack", **{"stack-id": arn, "status-details": {"status": status, "status-reason": ""}})
+
+
+STACK_STATUSES = get_service_model("cloudformation").shape_for("StackStatus").enum
+EVENTS = {
+    path.stem: example(path.stem) for path in (ROOT / "tests" / "events").glob("*.json") if "detail-type" in json.loads(path.read_text())
+}
+EVENTS |= {f"stack {status}": stack_event(status) for status in STACK_STATUSES}
+EVENTS |= {f"stack of others {status}": stack_event(status, "scones-inference-2") for status in STACK_STATUSES}
+EVENTS |= {
+    "rejected": example("model_package_approved", ModelApprovalStatus="Rejected"),
+    "approved, of others": example("model_package_approved", ModelPackageGroupName="vehicles"),
+    "pending, not complete": example("model_package_pending", ModelPackageStatus="Pending"),
+    "step failed, of others": example(
+        "pipeline_step_failed", pipelineArn="arn:aws:sagemaker:us-east-1:123456789012:pipeline/scones-vehicle-classifier-2"
+    ),
+    "step stopped": example("pipeline_step_failed", currentStepStatus="Stopped"),
+}
+#: What each rule is for: these of the events above, and none of the others.
+WANTED = {
+    "ApprovalRule": {"model_package_approved", "rejected"},
+    "ApprovalWaitingRule": {"model_package_pending"},
+    "StepFailedRule": {"pipeline_step_failed"},
+    "DeployedRule": {"stack", "stack CREATE_COMPLETE", "stack UPDATE_COMPLETE"},
+    "DeploymentFailedRule": {"stack ROLLBACK_IN_PROGRESS", "stack UPDATE_ROLLBACK_IN_PROGRESS"},
+    "RolledBackRule": {"stack ROLLBACK_COMPLETE", "stack UPDATE_ROLLBACK_COMPLETE"},
+    "DeploymentStuckRule": {"stack ROLLBACK_FAILED", "stack UPDATE_ROLLBACK_FAILED", "stack DELETE_FAILED"},
+}
+
+
+def resolved(value: Any) -> Any:
+    """A template's value with the parameters' defaults in this account."""
+    names = {name: parameter.get("Default", "") for name, parameter in (INFERENCE["Parameters"] | PLATFORM["Parameters"]).items()}
+    names |= {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "123456789012"}
+    if isinstance(value, list):
+        return [resolved(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "Ref" in value:
+        return names[value["Ref"]]
+    if "Fn::Sub" in value:
+        return re.sub(r"\$\{([\w:]+)\}", lambda match: str(names[match[1]]), value["Fn::Sub"])
+    return {name: resolved(item) for name, item in value.items()}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_takes_the_events_that_it_is_for_and_no_others(name: str) -> None:
+    pattern = compile_pattern(json.dumps(resolved(RULES[name]["EventPattern"])))
+    assert name in WANTED, f"Say in WANTED which of AWS's events {name} is for; the shapes of others go to tests/events."
+    assert {event for event, document in EVENTS.items() if pattern.matches(document)} == WANTED[name]
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if "InputTransformer" in rule["Targets"][0]])
+def test_what_people_are_told_is_in_the_event(name: str) -> None:
+    paths = RULES[name]["Targets"][0]["InputTransformer"]["InputPathsMap"]
+    for event in WANTED[name]:
+        for path in paths.values():
+            value: Any = EVENTS[event]
+            for member in path.removeprefix("$.").split("."):
+                value = value[member]
+            assert isinstance(value, str | int), path
