@@ -47,6 +47,9 @@ SERVICES: dict[str, str] = {
     "cloudformation": "localcloud.cloudformation.service:CloudFormationService",
     "cloudwatch": "localcloud.cloudwatch.service:CloudWatchService",
     "codebuild": "localcloud.codebuild.service:CodeBuildService",
+    "codeconnections": "localcloud.codeconnections.service:CodeConnectionsService",
+    "codestar-connections": "localcloud.codeconnections.service:CodeStarConnectionsService",
+    "codepipeline": "localcloud.codepipeline.service:CodePipelineService",
 }
 
 

@@ -23,6 +23,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import LimitedStream
 
+from localcloud.codeconnections.service import authorization
 from localcloud.errors import LocalCloudError, ServiceError, not_supported
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ OWN_SIGNING_NAMES: dict[str, str] = {
     "cloudformation": "cloudformation",
     "monitoring": "cloudwatch",
     "codebuild": "codebuild",
+    "codeconnections": "codeconnections",
+    "codestar-connections": "codestar-connections",
+    "codepipeline": "codepipeline",
 }
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _READ_ONLY_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -143,12 +147,22 @@ class Gateway:
         if path == "stop" and environ["REQUEST_METHOD"] == "POST":
             self._stop()
             return Response("{}", content_type="application/json")
+        if path == "connections/authorize" and environ["REQUEST_METHOD"] == "POST":
+            return self._authorize(Request(environ).get_data())
         if path.startswith("lambda/code/"):
             functions: Any = self._cloud.services["lambda"]
             archive = functions.archive(path.removeprefix("lambda/code/"))
             if archive is not None:
                 return Response(archive, content_type="application/zip")
         return Response("{}", status=404, content_type="application/json")
+
+    def _authorize(self, body: bytes) -> Response:
+        connections: Any = self._cloud.services["codeconnections"]
+        try:
+            answer, status = authorization(connections, body), 200
+        except ServiceError as error:
+            answer, status = {"__type": error.code, "message": error.message}, error.status
+        return Response(json.dumps(answer), status=status, content_type="application/json")
 
 
 def _is_from_this_machine(environ: Environ) -> bool:

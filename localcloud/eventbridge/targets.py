@@ -58,6 +58,8 @@ def _kind(arn: str) -> str:
         return "event-bus"
     if service == "sagemaker" and resource.startswith("pipeline/"):
         return "pipeline"
+    if service == "codepipeline":
+        return "codepipeline"
     if service == "lambda" and resource.startswith("function:"):
         return "lambda"
     if service == "states" and resource.startswith("stateMachine:"):
@@ -77,11 +79,11 @@ def check_target(cloud: Cloud, target: dict[str, Any]) -> None:
     kind = _kind(arn)
     if not kind or any(target.get(member) for member in _REFUSED):
         raise not_supported(
-            f"A rule's target {arn} (supported: Lambda, Step Functions, SQS, SNS, CloudWatch Logs, an event bus, a SageMaker pipeline)"
+            f"A rule's target {arn} (supported: Lambda, Step Functions, SQS, SNS, CloudWatch Logs, an event bus, a SageMaker pipeline, a CodePipeline pipeline)"
         )
     if arn.split(":")[3] != cloud.settings.region or arn.split(":")[4] != cloud.settings.account_id:
         raise not_supported(f"A target in another account or region ({arn})")
-    if kind in ("states", "pipeline") and not target.get("RoleArn"):
+    if kind in ("states", "pipeline", "codepipeline") and not target.get("RoleArn"):
         raise ServiceError(_INVALID, f"RoleArn is required for target {arn}.")
     if kind == "sqs" and arn.endswith(".fifo") and not target.get("SqsParameters", {}).get("MessageGroupId"):
         raise ServiceError(_INVALID, f"Parameter(s) SqsParameters must be specified for target: {identifier}.")
@@ -114,6 +116,7 @@ class Senders:
             "logs": self._to_logs,
             "event-bus": self._to_bus,
             "pipeline": self._to_pipeline,
+            "codepipeline": self._to_codepipeline,
         }[_kind(target["Arn"])]
         sender(target, rule_arn, payload, event)
 
@@ -194,6 +197,15 @@ class Senders:
             raise DeliveryError(
                 "NO_RESOURCE" if gone else "ERROR_FROM_TARGET", error.response["Error"]["Message"], retriable=not gone
             ) from error
+
+    def _to_codepipeline(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
+        self._check_role(target)
+        pipelines: Any = self._cloud.services["codepipeline"]
+        try:
+            pipelines.start_from_rule(target["Arn"], rule_arn, json.loads(payload))
+        except ServiceError as error:
+            gone = error.code == "PipelineNotFoundException"
+            raise DeliveryError("NO_RESOURCE" if gone else "ERROR_FROM_TARGET", error.message, retriable=not gone) from error
 
     def _check_queue(self, queue_arn: str, rule_arn: str) -> None:
         try:

@@ -1,0 +1,1 @@
+"""CodeConnections, and the git repositories that connections lead to: here localcloud is the git host."""

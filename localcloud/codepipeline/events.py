@@ -1,0 +1,79 @@
+"""CodePipeline's events.
+
+https://docs.aws.amazon.com/codepipeline/latest/userguide/detect-state-changes-cloudwatch-events.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from localcloud.database import Document
+
+SOURCE = "aws.codepipeline"
+#: Sends an event: source, detail type, detail, resources.
+Emit = Callable[[str, str, dict[str, Any], list[str]], None]
+
+
+class Events:
+    """Sends what happens to executions, stages and actions to the default event bus.
+
+    Args:
+        emit: Sends an event.
+        arn: Gives a pipeline's ARN.
+        region: The region's name.
+    """
+
+    def __init__(self, emit: Emit, arn: Callable[[str], str], region: str) -> None:
+        self._emit = emit
+        self._arn = arn
+        self._region = region
+
+    def pipeline(self, execution: Document, state: str) -> None:
+        """Report an execution."""
+        trigger = {"trigger-type": execution["trigger"]["triggerType"], "trigger-detail": execution["trigger"].get("triggerDetail", "")}
+        self._send("Pipeline", execution, {"start-time": _time(execution["started"]), "execution-trigger": trigger, "state": state})
+
+    def stage(self, execution: Document, stage: str, state: str) -> None:
+        """Report a stage."""
+        started = execution["stages"].get(stage, {}).get("started", execution["started"])
+        self._send("Stage", execution, {"start-time": _time(started), "stage": stage, "state": state})
+
+    def action(self, execution: Document, action: Document, state: str) -> None:
+        """Report an action."""
+        detail: dict[str, Any] = {
+            "start-time": _time(action["started"]),
+            "stage": action["stage"],
+            "action": action["action"],
+            "action-execution-id": action["id"],
+            "state": state,
+            "region": self._region,
+            "type": {key: action["type"][key] for key in ("owner", "provider", "category", "version")},
+            "input-artifacts": _artifacts(action["inputs"]),
+        }
+        if state != "STARTED":
+            error = action.get("error") or {}
+            result = {
+                "external-execution-id": action.get("external_id"),
+                "external-execution-url": action.get("url"),
+                "external-execution-summary": error.get("message") or action.get("summary"),
+                "error-code": error.get("code"),
+            }
+            detail["execution-result"] = {key: value for key, value in result.items() if value}
+        if state == "SUCCEEDED":
+            detail["output-artifacts"] = _artifacts(action["outputs"])
+        self._send("Action", execution, detail)
+
+    def _send(self, what: str, execution: Document, detail: dict[str, Any]) -> None:
+        common = {"pipeline": execution["pipeline"], "execution-id": execution["id"]}
+        last = {"version": execution["version"], "pipeline-execution-attempt": execution["attempt"]}
+        self._emit(SOURCE, f"CodePipeline {what} Execution State Change", {**common, **detail, **last}, [self._arn(execution["pipeline"])])
+
+
+def _artifacts(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"name": one["name"], "s3location": {"bucket": one["bucket"], "key": one["key"]}} for one in artifacts]
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
