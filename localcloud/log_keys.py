@@ -12,8 +12,8 @@ from moto.logs.responses import LogsResponse
 
 def add_log_keys() -> None:
     """Let CloudWatch Logs answer the two operations; doing it again does nothing."""
-    LogsResponse.associate_kms_key = _associate
-    LogsResponse.disassociate_kms_key = _disassociate
+    for name, operation in (("associate_kms_key", _associate), ("disassociate_kms_key", _disassociate)):
+        setattr(LogsResponse, name, operation)
 
 
 def _associate(response: LogsResponse) -> str:
