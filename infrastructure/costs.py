@@ -40,7 +40,7 @@ METRIC_ALARM = 0.10
 DASHBOARD = 3.00
 CUSTOMER_KEY = 1.00
 CODEPIPELINE_MINUTE = 0.002
-CODEBUILD_SMALL_MINUTE = 0.005
+CODEBUILD_MINUTE = {"BUILD_GENERAL1_SMALL": 0.005, "BUILD_GENERAL1_MEDIUM": 0.01, "BUILD_GENERAL1_LARGE": 0.02}
 #: What managed spot capacity usually takes off; nobody guarantees it.
 SPOT_SHARE = 0.4
 
@@ -263,8 +263,14 @@ def _pipelines(pipelines: Sequence[Properties], usage: Usage) -> Iterable[CostLi
 
 
 def _builds(projects: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
+    # Nearly all of the time is the tests', which have the largest machine.
     minutes = usage.commits * usage.build_minutes
-    yield CostLine("CodeBuild", f"{usage.commits} pushes, {minutes:g} minutes, small machines", minutes * CODEBUILD_SMALL_MINUTE, False)
+    machines = {str(project.get("Environment", {}).get("ComputeType")) for project in projects}
+    machine = max(machines, key=lambda name: CODEBUILD_MINUTE.get(name, 0.0))
+    rate = CODEBUILD_MINUTE.get(machine)
+    yield CostLine(
+        "CodeBuild", f"{usage.commits} pushes, {minutes:g} minutes of {machine}", None if rate is None else minutes * rate, False
+    )
 
 
 _PRICED: Mapping[str, Price] = {

@@ -288,6 +288,29 @@ class ProductionSettings(_Section):
     traffic_shift_wait_seconds: int = Field(ge=0, le=600, description="How long the alarms are watched after each step of that.")
 
 
+class CicdSettings(_Section):
+    """From a push to a training run: CodePipeline and CodeBuild."""
+
+    source: Literal["connection", "s3"] = Field(
+        description="Where commits come from: a repository through CodeConnections, or a zip that is uploaded to S3."
+    )
+    repository: str | None = Field(
+        pattern=r"^[^/ ]+(/[^/ ]+)+$", description="Repository, as owner/name; for source connection.", examples=["owner/name"]
+    )
+    branch: str = Field(pattern=r"^[^ ]+$", description="Branch whose pushes are delivered; for source connection.", examples=["main"])
+    provider: Literal["GitHub", "GitLab", "Bitbucket"] = Field(description="Host of the repository, when the stack makes the connection.")
+    connection_arn: str | None = Field(
+        pattern=r"^arn:aws[a-z-]*:codeconnections:.+$",
+        description="Connection to the repository's host; null: the stack makes one.",
+        examples=["arn:aws:codeconnections:us-east-1:123456789012:connection/..."],
+    )
+    test_command: str = Field(min_length=1, description="Shell command that a commit must pass.")
+    build_image: str = Field(min_length=1, description="Image of the builds; it needs Python 3.12 and make.")
+    test_compute_type: Literal["BUILD_GENERAL1_SMALL", "BUILD_GENERAL1_MEDIUM", "BUILD_GENERAL1_LARGE"] = Field(
+        description="Machine of the tests; the other builds take the smallest."
+    )
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -306,6 +329,7 @@ class Settings(_Section):
     platform: PlatformSettings = Field(description="The platform stack.")
     production: ProductionSettings = Field(description="Production.")
     mlflow: MlflowSettings = Field(description="Experiment tracking.")
+    cicd: CicdSettings = Field(description="Delivery of commits.")
 
 
 @dataclass(frozen=True, slots=True)

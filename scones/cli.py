@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("scones.commands.deploy:deploy", "Take production back to an earlier version; what served when."),
     "classify": ("scones.commands.classify:classify", "Send photos through the production workflow."),
     "aws": ("scones.commands.aws:aws", "Make, compare and remove the stacks; estimate what they cost."),
+    "cicd": ("scones.commands.cicd:cicd", "Deliver commits with CodePipeline; what became of a push, and why."),
     "config": ("scones.commands.config:config", "Show every setting and where its value came from."),
     "mlflow": ("scones.commands.mlflow:mlflow", "Open MLflow's web page on the local experiments."),
 }

@@ -9,8 +9,6 @@ from localcloud.cloudformation.provider import Provider
 from localcloud.cloudformation.providers import (
     cloudformation,
     cloudwatch,
-    codeconnections,
-    codepipeline,
     custom,
     events,
     iam,
@@ -31,9 +29,6 @@ _PROVIDERS: tuple[type[Provider], ...] = (
     cloudformation.WaitConditionHandle,
     cloudwatch.Alarm,
     cloudwatch.Dashboard,
-    codeconnections.Connection,
-    codeconnections.StarConnection,
-    codepipeline.Pipeline,
     events.EventBus,
     events.Rule,
     iam.ManagedPolicy,

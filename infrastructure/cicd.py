@@ -1,0 +1,129 @@
+"""The delivery stack: CodePipeline and CodeBuild, on top of the platform. Its changes are shown first, and made when they are agreed to."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions
+from infrastructure.packaging import ROOT
+from infrastructure.templates import Template, template_body
+from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
+
+CICD_TEMPLATE = ROOT / "infrastructure" / "cicd.yaml"
+CAPABILITIES = ("CAPABILITY_IAM",)
+
+
+@dataclass(frozen=True)
+class CicdParameters:
+    """The parameters of `cicd.yaml`; each is described there."""
+
+    project: str
+    stage: str
+    source: str
+    repository: str
+    branch: str
+    connection_arn: str
+    connection_provider: str
+    test_command: str
+    build_image: str
+    test_compute_type: str
+    artifact_bucket_name: str
+    pipeline_role_arn: str
+    model_package_group_name: str
+    pipeline_name: str
+    notification_topic_arn: str
+    permissions_boundary_arn: str
+    encryption_key_arn: str
+    log_retention_in_days: int
+
+    @property
+    def stack_name(self) -> str:
+        """The delivery stack's name, and that of its pipeline."""
+        return f"{self.project}-cicd"
+
+    def for_template(self) -> dict[str, str]:
+        """Returns the parameters by their names in the template: `test_command` is `TestCommand`."""
+        return {"".join(map(str.capitalize, field.name.split("_"))): str(getattr(self, field.name)) for field in fields(self)}
+
+
+def desired_cicd(parameters: CicdParameters) -> Desired:
+    """Returns what the delivery stack shall be."""
+    return Desired(
+        {"TemplateBody": template_body(CICD_TEMPLATE)},
+        parameters.for_template(),
+        capabilities=CAPABILITIES,
+        tags={"project": parameters.project, "stage": parameters.stage},
+    )
+
+
+@dataclass(frozen=True)
+class DeliveryPlan:
+    """What a deployment of the delivery stack would do.
+
+    Attributes:
+        state: The stack as it was found.
+        change_set: What waits to be executed; None when nothing would change, or when what a failed creation left is in the way.
+        changes: What happens to resources.
+    """
+
+    state: StackState | None
+    change_set: ChangeSet | None
+    changes: tuple[ResourceChange, ...]
+
+    @property
+    def leftover(self) -> StackState | None:
+        """What a failed creation left, which goes first."""
+        return None if self.state is None or not self.state.is_leftover or self.state.status == "REVIEW_IN_PROGRESS" else self.state
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the stack is as the sources say."""
+        return self.change_set is None and self.leftover is None
+
+
+class DeliveryStack:
+    """Plans and makes the delivery stack.
+
+    Args:
+        client: a boto3 CloudFormation client.
+        stack: the delivery stack.
+        parameters: what the settings and the platform say.
+    """
+
+    def __init__(self, client: Any, stack: Stack, parameters: CicdParameters) -> None:
+        self._stack = stack
+        self._change_sets = ChangeSets(client, stack)
+        self._parameters = parameters
+
+    def plan(self) -> DeliveryPlan:
+        """Works out what would change. The change set that it leaves must be executed (`apply`) or discarded (`discard`).
+
+        Raises:
+            DeploymentError: the stack is in a state that a person has to get it out of, or CloudFormation cannot plan the change.
+        """
+        state = self._stack.settle()
+        self._stack.check_updatable(state)
+        plan = DeliveryPlan(state, None, additions(Template.read(CICD_TEMPLATE), self._parameters.for_template()))
+        if plan.leftover is not None:
+            return plan
+        change_set = self._change_sets.prepare(desired_cicd(self._parameters))
+        return DeliveryPlan(state, change_set, () if change_set is None else change_set.changes)
+
+    def discard(self, plan: DeliveryPlan) -> None:
+        """Leaves everything as it was before `plan`."""
+        if plan.change_set is not None:
+            self._change_sets.discard(plan.change_set)
+
+    def apply(self, plan: DeliveryPlan) -> Change:
+        """Does what `plan` says, and waits until it is done.
+
+        Raises:
+            DeploymentError: CloudFormation could not do it, and has put back what was there before; the message has its reasons.
+        """
+        change_set = plan.change_set
+        if plan.leftover is not None:
+            self._stack.delete(plan.leftover)
+            change_set = self._change_sets.prepare(desired_cicd(self._parameters))
+        if change_set is None:
+            return Change.UNCHANGED
+        self._change_sets.execute(change_set)
+        return Change.CREATED if change_set.creates_stack else Change.UPDATED
