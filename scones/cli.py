@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
 import click
 
 from scones.errors import ExitCode, SconesError
+from scones.groups import Group
 
 #: Command → (module:attribute, help line). The help lines stand here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -29,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -43,17 +46,6 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near:
-                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
-            raise
 
 
 @click.group(
@@ -81,11 +73,14 @@ def main() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        _say("Interrupted.")
         sys.exit(ExitCode.INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        sys.exit(ExitCode.USAGE)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(error.ctx.get_usage(), err=True)
+            _say(error.ctx.get_usage())
         _fail(_Failure(error.format_message(), None, ExitCode.USAGE), arguments)
     except SconesError as error:
         _fail(_Failure(error.message, error.hint, error.exit_code), arguments)
@@ -102,8 +97,19 @@ def _fail(failure: _Failure, arguments: list[str]) -> None:
     if "--json" in arguments:
         import json
 
-        click.echo(json.dumps({"error": {"message": failure.message, "hint": failure.hint}}))
-    click.echo(f"Error: {failure.message}", err=True)
+        _say(json.dumps({"error": {"message": failure.message, "hint": failure.hint}}), err=False)
+    _say(f"Error: {failure.message}")
     if failure.hint:
-        click.echo(failure.hint, err=True)
+        _say(failure.hint)
     sys.exit(failure.exit_code)
+
+
+def _say(text: str, *, err: bool = True) -> None:
+    """Write a last line; where nothing can be written (a full disk, a pipe that nobody reads) the exit code must do."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        # What is left in the buffer would be a traceback when the interpreter flushes it at its end.
+        stream = sys.stderr if err else sys.stdout
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scones.errors import SconesError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,11 +28,20 @@ class Output:
         self.as_json = as_json
 
     def result(self, document: Any, human: Callable[[Console], None]) -> None:
-        """Write the command's result: *document* as JSON, or whatever *human* prints."""
-        if self.as_json:
-            click.echo(json.dumps(document, indent=2, default=_encode, ensure_ascii=False))
-        else:
-            human(rich_console())
+        """Write the command's result: *document* as JSON, or whatever *human* prints.
+
+        Raises:
+            SconesError: It cannot be written.
+        """
+        try:
+            if self.as_json:
+                click.echo(json.dumps(document, indent=2, default=_encode, ensure_ascii=False))
+            else:
+                human(rich_console())
+        except BrokenPipeError:
+            raise  # `scones ... | head` is no mistake
+        except OSError as error:
+            raise SconesError(f"The result cannot be written to standard output: {error.strerror}") from error
 
     def notes(self) -> Console:
         """Return a rich console for what a person should see before the result, on stderr."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scones.errors import ExitCode, SconesError
+from staging.folder import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
     from scones.target import Target
@@ -74,7 +75,7 @@ class Workflow:
         """
         for image in images:
             if not image.startswith("s3://"):
-                _check_file(Path(image))
+                _check_file(image)
 
         def one(image: str) -> Classification:
             classification = self._classify(image, threshold)
@@ -119,13 +120,23 @@ class Workflow:
         )
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise SconesError(f"There is no file {path}", "Give paths of photos, or S3 URIs.", ExitCode.USAGE)
+def _check_file(image: str) -> None:
+    path = Path(image)
+    if "://" in image:
+        raise SconesError(f"{image} is no S3 URI", "Download the photo, then give its path.", ExitCode.USAGE)
+    if not image or not path.exists():
+        raise SconesError(f"There is no file {image!r}", "Give paths of photos, or S3 URIs.", ExitCode.USAGE)
     if not path.is_file():
-        raise SconesError(f"{path} is not a file", f"Give the photos in it: {path}/*", ExitCode.USAGE)
+        hint = f"Give the photos in it: {path}/*" if path.is_dir() else "Give paths of photos, or S3 URIs."
+        raise SconesError(f"{path} is not a file", hint, ExitCode.USAGE)
+    if path.stat().st_size > MAX_IMAGE_BYTES:
+        raise SconesError(
+            f"{path} has {path.stat().st_size:,} bytes, more than any photo (at most {MAX_IMAGE_BYTES:,})",
+            "Scale it down; the endpoint takes a few megabytes.",
+            ExitCode.USAGE,
+        )
     try:
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            file.read(1)
     except OSError as error:
         raise SconesError(f"{path} cannot be read: {error.strerror}", exit_code=ExitCode.USAGE) from error

@@ -11,6 +11,7 @@ import click
 
 from scones.asking import confirmed
 from scones.errors import ExitCode, SconesError
+from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 STACK_SECONDS = 3600.0
 
 
-@click.group()
+@click.group(cls=Group)
 def aws() -> None:
     """Make, compare and remove the system's stacks: on localcloud to try it, with --aws in an account."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 from scones.settings import load
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show every setting and where its value came from."""
 

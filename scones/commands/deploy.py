@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from scones.production import Production
 
 
-@click.group()
+@click.group(cls=Group)
 def deploy() -> None:
     """Take production back to an earlier version, bring new code and settings to it, or see what served when.
 

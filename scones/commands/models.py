@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from scones.registry import Decision, ModelVersion
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List, show, compare, approve or reject model versions.
 
@@ -135,7 +136,19 @@ def reject(context: Context, version: str, comment: str | None, dry_run: bool, s
         _show_plan(context, stage, overrides, found, "Rejected")
         return
     rejected = registry.decide(found, "Rejected", comment)
-    context.output.result(rejected.document(), lambda console: console.print(f"Version {rejected.number} is Rejected."))
+    context.output.result(
+        rejected.document(),
+        lambda console: console.print(f"Version {rejected.number} is Rejected.{_sequel(found, registry)}", soft_wrap=True),
+    )
+
+
+def _sequel(rejected: ModelVersion, registry: Any) -> str:
+    """Say what a rejection sets off, as the deploying function decides it."""
+    if not rejected.in_production:
+        return ""
+    if any(other.status == "Approved" and other.number != rejected.number for other in registry.versions()):
+        return " It was in production: the newest other approved version takes its place; follow it with: scones status"
+    return " It stays in production all the same, as no other version is approved. Approve one: scones models approve"
 
 
 def _show_plan(context: Context, stage: str | None, overrides: tuple[str, ...], version: ModelVersion, decision: Decision) -> None:

@@ -140,3 +140,29 @@ def test_mlflow_says_that_its_port_is_taken(tmp_path: Path) -> None:
         result = scones(tmp_path, "mlflow", "--json", "--port", str(taken.getsockname()[1]))
     assert result.returncode == 2
     assert "--port" in json.loads(result.stdout)["error"]["hint"]
+
+
+@pytest.mark.parametrize("group", [[], ["models"], ["deploy"], ["aws"], ["config"]], ids=lambda group: " ".join(group) or "scones")
+def test_a_group_alone_shows_its_help_and_a_command_that_it_has_not_names_those_it_has(tmp_path: Path, group: list[str]) -> None:
+    alone = scones(tmp_path, *group)
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert alone.stderr.startswith("Usage: ")
+    assert "Error" not in alone.stderr
+    mistyped = scones(tmp_path, *group, "zzzzz")
+    assert mistyped.returncode == 2
+    assert "There are: " in mistyped.stderr
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux's")
+@pytest.mark.parametrize("arguments", [["config", "show"], ["config", "show", "--json"], ["config", "show", "--json", "--set", "x=1"]])
+def test_a_result_that_cannot_be_written_is_one_clear_line(tmp_path: Path, arguments: list[str]) -> None:
+    env = os.environ | {"SCONES_STATE_DIR": str(tmp_path / "state")}
+    with FULL.open("w") as full:
+        result = subprocess.run([*SCONES, *arguments], cwd=ROOT, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode in (1, 2)
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+    assert "standard output: No space left on device" in result.stderr or "unknown setting x" in result.stderr
