@@ -163,3 +163,18 @@ def test_refresh_brings_the_platforms_settings_to_production(product: Product, v
     assert scones("deploy", "refresh", "--json").document["outcome"] == "updated"
     assert product.stack()["Parameters"]["ConfidenceThreshold"] == "0.5"
     assert serving(product) == versions[0]
+
+
+def test_a_rejection_says_what_it_sets_off(product: Product, versions: list[str]) -> None:
+    for other in ("2", "3", "4"):
+        assert scones("models", "reject", other).stdout.strip() == f"Version {other} is Rejected."
+    assert "It stays in production all the same, as no other version is approved." in scones("models", "reject", "1").stdout
+    poll(lambda: "no other version is Approved" in str(scones("deploy", "history", "--json").document))
+    assert serving(product) == versions[0]
+    # This one loads, and is deployed by its own approval.
+    scones("models", "approve", "2")
+    poll(lambda: serving(product) == versions[1])
+    scones("models", "approve", "1")
+    poll(lambda: serving(product) == versions[0])
+    assert "the newest other approved version takes its place" in scones("models", "reject", "1").stdout
+    poll(lambda: serving(product) == versions[1])
