@@ -60,6 +60,7 @@ class PlatformParameters:
     serverless_max_concurrency: int = 5
     confidence_threshold: float = 0.93
     log_retention_in_days: int = 30
+    new_versions_may_be: str = "PendingManualApproval"
     permissions_boundary_arn: str = ""
     encryption_key_arn: str = ""
     access_log_bucket_name: str = ""

@@ -20,6 +20,7 @@ from localcloud.cloudwatch.store import MetricStore
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
 from localcloud.isolation import isolate
+from localcloud.log_keys import add_log_keys
 from localcloud.logs import LogWriter
 from localcloud.object_store import ObjectStore
 from localcloud.processes import Supervisor
@@ -141,6 +142,7 @@ class Cloud:
         BackendDict.reset()
         bucket_policies.install()
         managed_policies.install()
+        add_log_keys()
         self.snapshots.load()
         self.metric_store.load()
         self.background.start()

@@ -76,6 +76,7 @@ def platform_parameters(settings: Settings) -> PlatformParameters:
         serverless_max_concurrency=production.serverless_max_concurrency,
         confidence_threshold=settings.evaluation.confidence_threshold,
         log_retention_in_days=platform.log_retention_days,
+        new_versions_may_be=settings.registry.approval_status,
         permissions_boundary_arn=platform.permissions_boundary_arn or "",
         encryption_key_arn=platform.encryption_key_arn or "",
         access_log_bucket_name=platform.access_log_bucket or "",

@@ -9,6 +9,8 @@ from localcloud.cloudformation.provider import Provider
 from localcloud.cloudformation.providers import (
     cloudformation,
     cloudwatch,
+    codeconnections,
+    codepipeline,
     custom,
     events,
     iam,
@@ -29,6 +31,9 @@ _PROVIDERS: tuple[type[Provider], ...] = (
     cloudformation.WaitConditionHandle,
     cloudwatch.Alarm,
     cloudwatch.Dashboard,
+    codeconnections.Connection,
+    codeconnections.StarConnection,
+    codepipeline.Pipeline,
     events.EventBus,
     events.Rule,
     iam.ManagedPolicy,

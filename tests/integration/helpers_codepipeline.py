@@ -233,3 +233,23 @@ class Clone:
     def push(self, *refs: str) -> None:
         """Push refs."""
         self.git("push", "--quiet", "localcloud", *(refs or ("HEAD",)))
+
+
+def real_project(shop: Workshop, *commands: str, **members: Any) -> str:
+    """Create a CodeBuild project for pipelines, with a buildspec of these commands, and return its name."""
+    iam = shop.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "codebuild.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    name = shop.name("builder")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))["Role"][
+        "Arn"
+    ]
+    iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=json.dumps(ALL))
+    buildspec = {"version": 0.2, "phases": {"build": {"commands": list(commands)}}, **members}
+    shop.client("codebuild").create_project(
+        name=name,
+        source={"type": "CODEPIPELINE", "buildspec": json.dumps(buildspec)},
+        artifacts={"type": "CODEPIPELINE"},
+        environment={"type": "LINUX_CONTAINER", "image": "aws/codebuild/standard:7.0", "computeType": "BUILD_GENERAL1_SMALL"},
+        serviceRole=role,
+    )
+    return name

@@ -253,6 +253,15 @@ def test_nobody_who_runs_here_can_change_the_code_that_is_deployed(owner: str) -
     assert prefixes <= {"checkpoints/*", "runs/*", "mlflow/*", "smoke-test/*"}
 
 
+def test_only_people_approve() -> None:
+    """Nobody who runs here may decide on a version, and the pipeline registers none that nobody has decided on."""
+    for name, template in TEMPLATES.items():
+        for item in Resolved(template.document, everything_on(template)).statements():
+            assert "sagemaker:UpdateModelPackage" not in item.actions, f"{name}: {item}"
+            if "sagemaker:CreateModelPackage" in item.actions:
+                assert item.conditions == {"StringEquals": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}}, f"{name}: {item}"
+
+
 def test_an_approval_cannot_widen_permissions() -> None:
     """Neither the deploying function nor the role of its stack may touch IAM but for passing roles, and the stack makes none."""
     for owner in ("DeploymentRole", "DeployFunctionRole"):

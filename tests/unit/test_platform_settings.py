@@ -38,6 +38,7 @@ def test_what_the_settings_leave_alone_is_as_the_template_says() -> None:
         ("platform.access_log_bucket=access-logs", "AccessLogBucketName", "access-logs"),
         ("platform.monthly_budget_usd=250", "MonthlyBudget", "250"),
         (f"mlflow.tracking_uri={SERVER}", "MlflowTrackingServerArn", SERVER),
+        ("registry.approval_status=Approved", "NewVersionsMayBe", "Approved"),
         ("mlflow.tracking_uri=https://mlflow.example.com", "MlflowTrackingServerArn", ""),
         ("production.kind=instance", "ServingMode", "instance"),
         ("production.instance_type=ml.m5.large", "ServingInstanceType", "ml.m5.large"),

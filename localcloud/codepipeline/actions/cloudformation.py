@@ -68,8 +68,10 @@ class CloudFormation(Action):
         if mode == "DELETE_ONLY":
             if status is None:
                 return Succeeded(summary=f"Stack {stack} does not exist.")
-            client.delete_stack(StackName=_stack(client, stack)["StackId"], **_role(job))
-            return self._started(client, stack, "delete")
+            # By its ARN, as a stack that is gone has no name any more.
+            arn = _stack(client, stack)["StackId"]
+            client.delete_stack(StackName=arn, **_role(job))
+            return Started({"stack": arn, "operation": "delete"}, arn)
         if mode == "CHANGE_SET_EXECUTE":
             return self._execute(job, client, stack)
         if mode == "CHANGE_SET_REPLACE":

@@ -1,0 +1,92 @@
+"""Pipelines go on when localcloud is started again, also after `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+
+from helpers_codepipeline import Clone, Workshop, action, real_project, stage
+
+ROOT = Path(__file__).resolve().parents[2]
+Poll = Callable[..., Any]
+Begin = Callable[[], Workshop]
+
+
+@pytest.fixture
+def begin(state_dir: Path, poll: Poll) -> Iterator[Callable[[], tuple[Any, subprocess.Popen[bytes]]]]:
+    """Start a localcloud process; return what reaches it, and the process."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> tuple[Any, subprocess.Popen[bytes]]:
+        command = [sys.executable, "-m", "localcloud", "--state-dir", str(state_dir), "--quiet"]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        processes.append(process)
+
+        def url() -> str | None:
+            try:
+                status = json.loads((state_dir / "running.json").read_text())
+            except (OSError, ValueError):
+                return None
+            return str(status["endpoint_url"]) if status["pid"] == process.pid else None
+
+        endpoint = poll(url, 60.0)
+        region = SimpleNamespace(
+            cloud=None, endpoint_url=endpoint, client=lambda service: boto3.client(service, endpoint_url=endpoint, region_name="us-east-1")
+        )
+        return region, process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_after_kill_9_an_approval_waits_on_and_an_interrupted_build_fails(
+    begin: Callable[[], tuple[Any, subprocess.Popen[bytes]]], tmp_path: Path, poll: Poll
+) -> None:
+    region, process = begin()
+    shop = Workshop(region)
+    arn, remote = shop.connection("team/app")
+    clone = Clone(tmp_path / "clone", remote)
+    first = clone.commit("One", a__txt="1")
+    clone.push()
+    settings = {"ConnectionArn": arn, "FullRepositoryId": "team/app", "BranchName": "main"}
+    source = stage("Source", action("Checkout", "Source/CodeStarSourceConnection", settings, outputs=["Source"], namespace="source"))
+    ask = stage("Ask", action("Ask", "Approval/Manual", {"CustomData": "#{source.CommitId}"}))
+    waiting, asked = shop.create(source, ask)
+    project = real_project(shop, "touch begun", "sleep 600")
+    building, built = shop.create(
+        shop.source(), stage("Build", action("Build", "Build/CodeBuild", {"ProjectName": project}, inputs=["Source"]))
+    )
+    poll(lambda: "token" in shop.stage_state(waiting, "Ask")["actionStates"][0].get("latestExecution", {}), 60.0)
+    poll(
+        lambda: shop.actions(building, built).get("Build", {}).get("output", {}).get("executionResult", {}).get("externalExecutionId"), 60.0
+    )
+    process.kill()
+    process.wait()
+    second = clone.commit("Two", a__txt="2")
+    clone.push()
+    shop.region, _ = begin()
+    shop._clients.clear()
+    poll(lambda: shop.status(building, built) == "Failed", 60.0)
+    assert "Build terminated with state: " in shop.error(building, built, "Build")
+    assert shop.status(waiting, asked) == "InProgress"
+    token = shop.stage_state(waiting, "Ask")["actionStates"][0]["latestExecution"]["token"]
+    shop.client("codepipeline").put_approval_result(
+        pipelineName=waiting, stageName="Ask", actionName="Ask", result={"summary": "", "status": "Approved"}, token=token
+    )
+    poll(lambda: shop.status(waiting, asked) == "Succeeded", 60.0)
+    assert shop.actions(waiting, asked)["Ask"]["input"]["resolvedConfiguration"]["CustomData"] == first
+    # The push that nobody was there to see.
+    poll(
+        lambda: [one["sourceRevisions"][0]["revisionId"] for one in shop.executions(waiting) if one["sourceRevisions"]] == [second, first],
+        60.0,
+    )

@@ -1,0 +1,99 @@
+"""The platform with all that an account may ask for and localcloud can do: a key of one's own, and a permissions boundary."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from helpers_product import ACCOUNT, REGION, Product
+from infrastructure.packaging import ROOT
+
+BOUNDARY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+
+@pytest.fixture(scope="module")
+def product(region: Any) -> Product:
+    from conftest import poll
+
+    return Product(region, poll)
+
+
+@pytest.fixture(scope="module")
+def hardening(product: Product) -> dict[str, str]:
+    """A key with the policy that docs/security.md gives it, and a boundary."""
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    (policy,) = re.findall(r"```json\n(.+?)```", text, re.DOTALL)
+    key = product.client("kms").create_key(Policy=policy)["KeyMetadata"]["Arn"]
+    boundary = product.client("iam").create_policy(PolicyName="boundary", PolicyDocument=json.dumps(BOUNDARY))["Policy"]["Arn"]
+    return {"encryption_key_arn": key, "permissions_boundary_arn": boundary}
+
+
+def test_what_localcloud_cannot_do_is_said_before_anything_is_made(product: Product) -> None:
+    for parameters in ({"access_log_bucket_name": "logs"}, {"monthly_budget": 100}):
+        with pytest.raises(ClientError, match="not supported by localcloud"):
+            product.deploy(**parameters)
+    assert product.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_the_loop_runs_with_a_key_and_a_boundary(product: Product, hardening: dict[str, str]) -> None:
+    product.deploy(**hardening)
+    arn = product.register()
+    product.decide(arn)
+    product.settled("CREATE_COMPLETE", arn)
+    assert product.classify(threshold=0.5)["decision"] == "accepted"
+
+
+def test_everything_that_holds_data_has_the_key(product: Product, hardening: dict[str, str]) -> None:
+    key = hardening["encryption_key_arn"]
+    (rule,) = product.client("s3").get_bucket_encryption(Bucket=product.outputs.artifact_bucket_name)["ServerSideEncryptionConfiguration"][
+        "Rules"
+    ]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    sqs = product.client("sqs")
+    queues = sqs.list_queues(QueueNamePrefix="scones")["QueueUrls"]
+    assert len(queues) == 2
+    for url in queues:
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert attributes["KmsMasterKeyId"] == key
+        assert "aws:SecureTransport" in attributes["Policy"]
+    topic = product.client("sns").get_topic_attributes(TopicArn=product.outputs.notification_topic_arn)["Attributes"]
+    assert topic["KmsMasterKeyId"] == key
+    groups = product.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/scones-")["logGroups"]
+    assert len(groups) == 5
+    assert {group.get("kmsKeyId") for group in groups} == {key}
+
+
+def test_every_role_has_the_boundary(product: Product, hardening: dict[str, str]) -> None:
+    iam = product.client("iam")
+    roles = [iam.get_role(RoleName=role["RoleName"])["Role"] for role in iam.list_roles()["Roles"]]
+    assert len(roles) == 10
+    assert {role["PermissionsBoundary"]["PermissionsBoundaryArn"] for role in roles} == {hardening["permissions_boundary_arn"]}
+
+
+def test_both_can_be_taken_away_again(product: Product) -> None:
+    product.deploy()
+    groups = product.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/scones-deploy")["logGroups"]
+    assert [group.get("kmsKeyId") for group in groups] == [None]
+    bucket = product.outputs.artifact_bucket_name
+    (rule,) = product.client("s3").get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    iam = product.client("iam")
+    assert not any("PermissionsBoundary" in iam.get_role(RoleName=role["RoleName"])["Role"] for role in iam.list_roles()["Roles"])
+
+
+def test_a_log_group_takes_keys_that_there_are(product: Product, hardening: dict[str, str]) -> None:
+    logs = product.client("logs")
+    group = "/aws/lambda/scones-deploy-inference-workflow"
+    with pytest.raises(ClientError, match=r"InvalidParameterException.*KMS Key Id could not be found"):
+        logs.associate_kms_key(logGroupName=group, kmsKeyId=f"arn:aws:kms:{REGION}:{ACCOUNT}:key/none")
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        logs.associate_kms_key(logGroupName="none", kmsKeyId=hardening["encryption_key_arn"])
+    with pytest.raises(ClientError, match="not supported by localcloud"):
+        logs.disassociate_kms_key(resourceIdentifier=f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}")
+    logs.associate_kms_key(logGroupName=group, kmsKeyId=hardening["encryption_key_arn"])
+    (found,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert found["kmsKeyId"] == hardening["encryption_key_arn"]
