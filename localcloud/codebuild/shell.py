@@ -194,7 +194,7 @@ class Shell:
         prelude = "exec 9>&1\n"
         if self._saved_variables.exists():
             prelude += f'. {variables}\ncd "$(cat {folder})" || :\n'
-        prelude += f"trap 'export -p >{variables}; pwd >{folder}' EXIT\n"
+        prelude += f"trap {shlex.quote(f'export -p >{variables}; pwd >{folder}')} EXIT\n"
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(prelude.encode())
             process.stdin.flush()
@@ -218,7 +218,8 @@ class Shell:
                     self._change.notify_all()
             lines, end, pending = pending.rpartition(b"\n")
             self._print(lines + end)
-            if len(pending) > LINE_BYTES and b"\x01" not in pending:
+            # Not in the middle of a mark.
+            if len(pending) > LINE_BYTES and b"\x01" not in pending[-2 * len(self._token) :]:
                 self._print(pending)
                 pending = b""
         self._print(pending)
