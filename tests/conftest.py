@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,3 +82,14 @@ def poll(condition: Callable[[], Any], seconds: float = 30.0, interval: float = 
 def poll_fixture() -> Callable[..., Any]:
     """Give `poll` to tests: wait for a condition with a deadline instead of sleeping."""
     return poll
+
+
+@pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """Give a function that tells whether a process runs (one that nobody has reaped yet does not)."""
+
+    def is_alive(pid: int) -> bool:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+        return bool(state) and not state.startswith("Z")
+
+    return is_alive

@@ -9,6 +9,7 @@ from localcloud.cloudformation.provider import Provider
 from localcloud.cloudformation.providers import (
     cloudformation,
     cloudwatch,
+    codebuild,
     codeconnections,
     codepipeline,
     custom,
@@ -31,6 +32,7 @@ _PROVIDERS: tuple[type[Provider], ...] = (
     cloudformation.WaitConditionHandle,
     cloudwatch.Alarm,
     cloudwatch.Dashboard,
+    codebuild.Project,
     codeconnections.Connection,
     codeconnections.StarConnection,
     codepipeline.Pipeline,

@@ -97,7 +97,8 @@ class CodeBuildService(Service):
         refuse_others(params, PROJECT_MEMBERS, "UpdateProject")
         with self._projects.lock():
             old = self._project(params["name"])
-            project = completed(old | {member: value for member, value in params.items() if value is not None}, self._key)
+            merged = old | {member: value for member, value in params.items() if value is not None}
+            project = completed({member: value for member, value in merged.items() if value != ""}, self._key)
             project["lastModified"] = datetime.now(UTC)
             check_project(self.cloud, project)
             self._projects.put(project["name"], project)
@@ -310,8 +311,8 @@ class CodeBuildService(Service):
             complete_artifacts(item, item.get("artifactIdentifier", "")) for item in effective["secondaryArtifacts"]
         ]
         check_project(self.cloud, effective)
-        limit = project.get("concurrentBuildLimit")
-        if limit and self.builds.running(project["name"]) >= limit:
+        limit = project.get("concurrentBuildLimit") or 0
+        if limit > 0 and self.builds.running(project["name"]) >= limit:
             raise ServiceError("AccountLimitExceededException", f"Cannot have more than {limit} builds in queue or running for the project")
         return effective
 

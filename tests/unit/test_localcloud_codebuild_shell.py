@@ -13,7 +13,6 @@ import pytest
 
 from localcloud.codebuild.shell import Ending, Interrupted, Shell
 from localcloud.processes import Supervisor
-from test_localcloud_processes import alive
 
 
 class Session:
@@ -98,7 +97,7 @@ def test_texts_are_expanded_by_the_shell(session: Session) -> None:
     assert session.shell.expand('a "b" $A-$(echo c)') == 'a "b" 1-c'
 
 
-def test_close_ends_what_runs_in_the_background(session: Session, poll: Callable[..., Any]) -> None:
+def test_close_ends_what_runs_in_the_background(session: Session, poll: Callable[..., Any], alive: Callable[[int], bool]) -> None:
     session.run("sleep 600 & echo $!")
     pid = int(session.lines[0])
     assert alive(pid)
@@ -106,7 +105,7 @@ def test_close_ends_what_runs_in_the_background(session: Session, poll: Callable
     poll(lambda: not alive(pid))
 
 
-def test_an_interrupt_ends_everything_at_once(session: Session, poll: Callable[..., Any]) -> None:
+def test_an_interrupt_ends_everything_at_once(session: Session, poll: Callable[..., Any], alive: Callable[[int], bool]) -> None:
     caught: list[Ending] = []
 
     def run() -> None:

@@ -1,0 +1,113 @@
+"""kill -9 of localcloud while a build runs: no orphans, nothing half done, and the build's end is told after the restart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from helpers_codebuild import BUCKET, ENVIRONMENT, TRUST, buildspec, context, phases
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def start(state_dir: Path, poll: Callable[..., Any]) -> Iterator[Callable[[], tuple[subprocess.Popen[bytes], Callable[[str], Any]]]]:
+    """Give a function that starts a localcloud of its own; it returns the process and a function that makes clients."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> tuple[subprocess.Popen[bytes], Callable[[str], Any]]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "localcloud", "--state-dir", str(state_dir), "--quiet"], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        processes.append(process)
+
+        def url() -> str | None:
+            try:
+                status = json.loads((state_dir / "running.json").read_text())
+            except (OSError, ValueError):
+                return None
+            return str(status["endpoint_url"]) if status["pid"] == process.pid else None
+
+        endpoint = poll(url, 60)
+        return process, lambda service: boto3.client(service, endpoint_url=endpoint, region_name="us-east-1")
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_kill_9_ends_a_build_and_the_restart_says_so(
+    start: Callable[[], Any], state_dir: Path, tmp_path: Path, poll: Callable[..., Any], alive: Callable[[int], bool]
+) -> None:
+    process, client = start()
+    codebuild = client("codebuild")
+    role = client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    client("s3").create_bucket(Bucket=BUCKET)
+    pids = tmp_path / "pids"
+    spec = buildspec("touch x", f"sleep 600 & echo $$ $! >{pids}; sleep 600", artifacts={"files": ["x"]})
+    codebuild.create_project(
+        name="project",
+        source={"type": "NO_SOURCE", "buildspec": spec},
+        artifacts={"type": "S3", "location": BUCKET},
+        environment=ENVIRONMENT,
+        serviceRole=role,
+    )
+    build_id = codebuild.start_build(projectName="project")["build"]["id"]
+    written = poll(lambda: pids.exists() and pids.read_text().split(), 60)
+    process.kill()
+    process.wait()
+    for pid in written:
+        poll(lambda pid=pid: not alive(int(pid)))
+
+    process, client = start()
+    codebuild = client("codebuild")
+    [build] = codebuild.batch_get_builds(ids=[build_id])["builds"]
+    assert build["buildStatus"] == "FAULT"
+    assert build["buildComplete"]
+    assert phases(build)["BUILD"] == "FAULT"
+    assert context(build, "BUILD") == ("INTERNAL_SERVICE_ERROR", "localcloud ended while the build was running")
+    assert list(phases(build))[-1] == "COMPLETED"
+    assert client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 0
+    assert [path.name for path in (state_dir / "builds").iterdir()] == ["bin"]
+    assert codebuild.list_projects()["projects"] == ["project"]
+    codebuild.update_project(name="project", source={"type": "NO_SOURCE", "buildspec": buildspec("touch x", artifacts={"files": ["x"]})})
+    second = codebuild.start_build(projectName="project")["build"]
+    assert second["buildNumber"] == 2
+
+    def ended() -> Any:
+        [found] = codebuild.batch_get_builds(ids=[second["id"]])["builds"]
+        return found["buildComplete"] and found
+
+    assert poll(ended, 60)["buildStatus"] == "SUCCEEDED"
+    assert client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
+
+
+def test_an_orderly_end_of_localcloud_ends_builds_too(
+    start: Callable[[], Any], tmp_path: Path, poll: Callable[..., Any], alive: Callable[[int], bool]
+) -> None:
+    process, client = start()
+    role = client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    pids = tmp_path / "pids"
+    client("codebuild").create_project(
+        name="project",
+        source={"type": "NO_SOURCE", "buildspec": buildspec(f"echo $$ >{pids}; sleep 600")},
+        artifacts={"type": "NO_ARTIFACTS"},
+        environment=ENVIRONMENT,
+        serviceRole=role,
+    )
+    build_id = client("codebuild").start_build(projectName="project")["build"]["id"]
+    [pid] = poll(lambda: pids.exists() and pids.read_text().split(), 60)
+    process.terminate()
+    assert process.wait(60) == 0
+    assert not alive(int(pid))
+    _, client = start()
+    [build] = client("codebuild").batch_get_builds(ids=[build_id])["builds"]
+    assert build["buildStatus"] == "FAULT"
