@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from helpers_product import ACCOUNT, REGION, Product
+from infrastructure.deploy import ServingMode
 from infrastructure.packaging import ROOT
 
 BOUNDARY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -40,7 +41,7 @@ def test_what_localcloud_cannot_do_is_said_before_anything_is_made(product: Prod
 
 
 def test_the_loop_runs_with_a_key_and_a_boundary(product: Product, hardening: dict[str, str]) -> None:
-    product.deploy(**hardening)
+    product.deploy(serving_mode=ServingMode.INSTANCE, **hardening)
     arn = product.register()
     product.decide(arn)
     product.settled("CREATE_COMPLETE", arn)
@@ -53,6 +54,8 @@ def test_everything_that_holds_data_has_the_key(product: Product, hardening: dic
         "Rules"
     ]
     assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    (config,) = product.client("sagemaker").list_endpoint_configs()["EndpointConfigs"]
+    assert product.client("sagemaker").describe_endpoint_config(EndpointConfigName=config["EndpointConfigName"])["KmsKeyId"] == key
     sqs = product.client("sqs")
     queues = sqs.list_queues(QueueNamePrefix="scones")["QueueUrls"]
     assert len(queues) == 2
