@@ -57,7 +57,6 @@ def _additional(build: Mapping[str, Json]) -> dict[str, Json]:
         },
         "timeout-in-minutes": build["timeoutInMinutes"],
         "build-complete": build["buildComplete"],
-        "build-number": build["buildNumber"],
         "initiator": build["initiator"],
         "build-start-time": _time(build["startTime"]),
         "source": {name: source[name] for name in ("location", "type") if name in source},
@@ -67,7 +66,7 @@ def _additional(build: Mapping[str, Json]) -> dict[str, Json]:
             if member in logs
         },
         "phases": [_phase(phase) for phase in build["phases"]],
-    } | ({"source-version": build["sourceVersion"]} if "sourceVersion" in build else {})
+    }
 
 
 def _phase(phase: Mapping[str, Json]) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -509,6 +510,31 @@ def test_what_is_not_supported_is_refused_by_name(lab: Lab) -> None:
         "StartBuild: debugSessionEnabled is not supported by localcloud",
     )
     assert error_of(lambda: lab.cb.stop_build(id="a:b"))[0] == "ResourceNotFoundException"
+
+
+def test_clients_that_speak_json_are_answered_too(lab: Lab) -> None:
+    """Newer botocore speaks CBOR to CodeBuild; AWS's command line and older SDKs speak JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", lab.region.cloud.port, timeout=PATIENCE)
+    headers = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=ASIATEST/20260101/us-east-1/codebuild/aws4_request, SignedHeaders=host, Signature=x",
+        "Content-Type": "application/x-amz-json-1.1",
+    }
+
+    def post(operation: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        connection.request("POST", "/", json.dumps(body), headers | {"X-Amz-Target": f"CodeBuild_20161006.{operation}"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    build = lab.run("true")
+    status, answer = post("BatchGetBuilds", {"ids": [build["id"]]})
+    assert status == 200
+    assert answer["builds"][0]["startTime"] == pytest.approx(build["startTime"].timestamp(), abs=0.01)
+    status, answer = post("StartBuild", {"projectName": "none"})
+    assert status == 400
+    assert answer["__type"].endswith("ResourceNotFoundException")
+    status, answer = post("ListFleets", {})
+    assert (status, answer["message"]) == (400, "codebuild:ListFleets is not supported by localcloud")
+    connection.close()
 
 
 # CodePipeline's way in.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import helpers_codebuild
 import helpers_functions
 import helpers_sagemaker
 from helpers_functions import attributes_of
@@ -247,6 +248,27 @@ def test_what_lambda_says_of_a_function_that_failed(lab: helpers_functions.Lab) 
     assert {key: value["DataType"] for key, value in letter["MessageAttributes"].items()} == {k: v["DataType"] for k, v in shape.items()}
     assert attributes_of(letter)["ErrorMessage"] == "no other version is Approved"
     assert differences(documented("lambda_destination_record"), json.loads(lab.receive(records)["Body"])) == set()
+
+
+def test_a_build_and_its_phases(sent: Sent, region: Any) -> None:
+    builds = helpers_codebuild.Lab(region)
+    spec = helpers_codebuild.buildspec("touch x", artifacts={"files": ["x"]})
+    target = {"type": "S3", "location": helpers_codebuild.BUCKET, "packaging": "ZIP"}
+    name = builds.project(source=builds.source({"buildspec.yml": spec}), artifacts=target)
+    builds.build(name)
+    # The phase that a build is in has no end yet: here the last.
+    unfinished = {
+        f"- detail.additional-information.phases.{key}" for key in ("phase-context", "end-time", "duration-in-seconds", "phase-status")
+    }
+    event = sent.find("CodeBuild Build State Change", '"SUCCEEDED", "project-name"')
+    assert differences(documented("build_state"), event) == unfinished
+    event = sent.find("CodeBuild Build Phase Change", '"completed-phase": "FINALIZING"')
+    assert differences(documented("build_phase"), event) == set()
+    # The digests are known once the artifact is there.
+    event = sent.find("CodeBuild Build Phase Change", '"completed-phase": "BUILD"')
+    assert differences(documented("build_phase"), event) == {
+        f"- detail.additional-information.artifact.{key}" for key in ("md5sum", "sha256sum")
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- the comparison
