@@ -533,7 +533,7 @@ def test_clients_that_speak_json_are_answered_too(lab: Lab) -> None:
     assert status == 400
     assert answer["__type"].endswith("ResourceNotFoundException")
     status, answer = post("ListFleets", {})
-    assert (status, answer["message"]) == (400, "codebuild:ListFleets is not supported by localcloud")
+    assert (status, answer["Message"]) == (400, "codebuild:ListFleets is not supported by localcloud")
     connection.close()
 
 
