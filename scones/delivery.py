@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from scones.errors import ExitCode, SconesError
 from scones.log_streams import LogSource
 from scones.registry import stack_outputs
+
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\b")
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -47,8 +52,9 @@ class Delivery:
     """One delivery.
 
     Attributes:
-        revision: The commit, or the version of the uploaded sources.
-        summary: The commit's message.
+        revision: The source's revision: the commit, or the version of the uploaded object.
+        commit: The commit, where it is known.
+        summary: The commit's message, or what AWS says instead.
         trigger: What started it, in CodePipeline's words.
     """
 
@@ -56,6 +62,7 @@ class Delivery:
     status: str
     started: datetime | None
     revision: str | None
+    commit: str | None
     summary: str | None
     trigger: str | None
     reason: str | None
@@ -125,14 +132,14 @@ class Deliveries:
 
     def training_run(self, delivery: Delivery) -> TrainingRun | None:
         """Return the run of the SageMaker pipeline that is described as being of the delivery's commit; None when its commit started none."""
-        if delivery.revision is None or all(action.stage != "Pipeline" for action in delivery.actions):
+        if delivery.commit is None or all(action.stage != "Pipeline" for action in delivery.actions):
             return None
         try:
             pages = self._sagemaker.get_paginator("list_pipeline_executions").paginate(
                 PipelineName=self._training, SortBy="CreationTime", SortOrder="Descending", CreatedAfter=delivery.started
             )
             for summary in (summary for page in pages for summary in page["PipelineExecutionSummaries"]):
-                if summary.get("PipelineExecutionDescription") == f"commit {delivery.revision}":
+                if summary.get("PipelineExecutionDescription") == f"commit {delivery.commit}":
                     return TrainingRun(summary["PipelineExecutionArn"], summary["PipelineExecutionStatus"])
         except self._sagemaker.exceptions.ResourceNotFound:
             pass
@@ -144,13 +151,17 @@ class Deliveries:
             yield from page["pipelineExecutionSummaries"]
 
     def _with_actions(self, summary: dict[str, Any]) -> Delivery:
-        revisions = summary.get("sourceRevisions") or [{}]
+        source: dict[str, str] = next(iter(summary.get("sourceRevisions", ())), {})
+        # `scones cicd push` writes the commit before its message; a repository's revision is the commit.
+        told = _message(source.get("revisionSummary", ""))
+        commit = next((found[0] for text in (told, source.get("revisionId", "")) if (found := _COMMIT.match(text))), None)
         return Delivery(
             summary["pipelineExecutionId"],
             summary["status"],
             summary.get("startTime"),
-            revisions[0].get("revisionId"),
-            revisions[0].get("revisionSummary"),
+            source.get("revisionId"),
+            commit,
+            told.removeprefix(commit or "").strip() or None,
             " ".join(summary["trigger"].values()) if summary.get("trigger") else None,
             summary.get("statusSummary"),
             tuple(self._actions(summary["pipelineExecutionId"])),
@@ -164,6 +175,14 @@ class Deliveries:
         details = sorted((item for page in pages for item in page["actionExecutionDetails"]), key=lambda item: item["startTime"])
         latest = {(item["stageName"], item["actionName"]): _action(item) for item in details}
         return list(latest.values())
+
+
+def _message(summary: str) -> str:
+    """The first line of a commit's message; of a connection's revision CodePipeline says it inside a JSON document."""
+    if summary.startswith("{"):
+        with contextlib.suppress(ValueError):
+            summary = str(json.loads(summary).get("CommitMessage", summary))
+    return summary.partition("\n")[0]
 
 
 def _action(detail: dict[str, Any]) -> DeliveryAction:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infrastructure.cicd import CicdParameters, DeliveryPlan
     from infrastructure.costs import Estimate
     from pipelines.settings import Settings
-    from scones.delivery import Deliveries, Delivery
+    from scones.delivery import Deliveries, Delivery, DeliveryAction
 
 LOG_TAIL = 15
 
@@ -65,7 +65,7 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
     )
     say(f"{context.target.place()}, stage {settings.stage}: what would the stack {parameters.stack_name} change? ...")
     plan = delivery.plan()
-    cost = estimate_stacks([(Template.read(CICD_TEMPLATE), parameters.for_template())], Usage())
+    cost = estimate_stacks([(Template.read(CICD_TEMPLATE), parameters.for_template())], Usage(photos=0, runs=0, stored_gigabytes=0.5))
     result = _plan_document(context, parameters, plan, cost)
     if dry_run:
         delivery.discard(plan)
@@ -123,7 +123,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
             console.print(f"training   {training.execution_arn}: {training.status}", soft_wrap=True)
             console.print(f"           scones status {training.execution_arn.rpartition('/')[2]}")
         if found.failed_action is not None:
-            _print_failure(console, found, tail)
+            _print_failure(console, found, tail, deliveries)
 
     context.output.result(document, human)
 
@@ -197,7 +197,7 @@ def push(context: Context, dry_run: bool, stage: str | None, overrides: tuple[st
         return
     # CodePipeline shows this metadata as the revision's summary
     # (https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-S3.html).
-    summary = f"{sources.commit[:12]} {sources.summary}".encode("ascii", "replace").decode()[:1024]
+    summary = f"{sources.commit} {sources.summary}".encode("ascii", "replace").decode()[:1024]
     version = context.target.client("s3").put_object(
         Bucket=bucket, Key=key, Body=sources.data, Metadata={"codepipeline-artifact-revision-summary": summary}
     )["VersionId"]
@@ -299,7 +299,9 @@ def _print_delivery(console: Console, delivery: Delivery) -> None:
 
     style = {"Succeeded": "green", "Failed": "red", "Stopped": "yellow", "Superseded": "yellow", "InProgress": "cyan"}
     console.print(f"execution  {delivery.execution_id}\nstatus     [{style.get(delivery.status, '')}]{delivery.status}[/]")
-    console.print(f"commit     {delivery.revision or 'not known'}  {delivery.summary or ''}".rstrip(), markup=False, soft_wrap=True)
+    console.print(
+        f"commit     {delivery.commit or delivery.revision or 'not known'}  {delivery.summary or ''}".rstrip(), markup=False, soft_wrap=True
+    )
     console.print(f"started    {delivery.started:%Y-%m-%d %H:%M:%S} by {delivery.trigger or 'nobody knows'}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "action", "status"):
@@ -311,9 +313,7 @@ def _print_delivery(console: Console, delivery: Delivery) -> None:
     console.print(table)
 
 
-def _print_failure(console: Console, delivery: Delivery, tail: list[str]) -> None:
-    from scones.advice import advice
-
+def _print_failure(console: Console, delivery: Delivery, tail: list[str], deliveries: Deliveries) -> None:
     failed = delivery.failed_action
     if failed is None:
         return
@@ -323,5 +323,16 @@ def _print_failure(console: Console, delivery: Delivery, tail: list[str]) -> Non
         console.print(f"the end of its log (all of it: scones cicd logs {failed.name}):")
         for line in tail:
             console.print(f"  {line}", markup=False, soft_wrap=True)
-    known = advice("\n".join([failed.reason or "", *tail]))
-    console.print(known or "Mend it and push again; stages before it that succeeded run again, too.", markup=False, soft_wrap=True)
+    console.print(_what_next(failed, tail, deliveries), markup=False, soft_wrap=True)
+
+
+def _what_next(failed: DeliveryAction, tail: list[str], deliveries: Deliveries) -> str:
+    """What a person does about an action that failed."""
+    from scones.advice import advice
+
+    if failed.stage == "Source":
+        return (
+            _how_to_push(deliveries) if "SourceKey" in deliveries.outputs else "Is the connection authorized? scones cicd deploy says so."
+        )
+    known = None if failed.stage == "Test" else advice("\n".join([failed.reason or "", *tail]))
+    return known or "Mend it and push again."

@@ -27,6 +27,8 @@ GIVEN = {
     "PipelineRoleArn": f"arn:aws:iam::{ACCOUNT}:role/pipeline",
     "Repository": "owner/name",
 }
+#: What the build of the platform may do through CloudFormation only.
+FOR_CLOUDFORMATION = ("PlatformRolesPolicy", "PlatformResourcesPolicy")
 #: What the schemas of the platform's types ask for and its stack does not use, by what it is for.
 UNUSED_FEATURES = {
     "features of buckets": (
@@ -74,7 +76,9 @@ def test_the_platforms_deployment_may_do_what_the_types_of_its_stack_ask_for_and
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
         asked |= {action for name in ("create", "read", "update", "delete") for action in handlers.get(name, {}).get("permissions", ())}
     unused = {action for action in asked if any(re.fullmatch(pattern, action) for pattern in UNUSED_FEATURES.values())}
-    may = set(allowed("PlatformDeploymentRole"))
+    statements = [item for item in Resolved(TEMPLATE.document, GIVEN).statements() if item.owner in FOR_CLOUDFORMATION]
+    may = {action for item in statements for action in item.actions}
+    assert all(item.conditions["ForAnyValue:StringEquals"] == {"aws:CalledVia": "cloudformation.amazonaws.com"} for item in statements)
     assert asked - unused - may == set(), "asked for, and not allowed"
     assert may & unused == set(), "allowed, and not used"
     assert may - asked <= BEYOND_THE_SCHEMAS, "allowed, and not asked for"
@@ -86,17 +90,18 @@ def test_no_build_may_change_what_it_was_not_made_for() -> None:
         assert services <= {"logs", "s3"}
         assert all("-cicd-" in resource for action in allowed(role) for resource in allowed(role)[action])
     assert "s3:PutObject" not in allowed("TestRole")
-    for role in ("PlatformRole", "PipelineBuildRole"):
-        assert {action for action in allowed(role) if action.startswith(("iam:", "sts:"))} == {"iam:PassRole"}
+    assert {action for action in allowed("PipelineBuildRole") if action.startswith(("iam:", "sts:"))} == {"iam:PassRole"}
+    by_itself = [item for item in Resolved(TEMPLATE.document, GIVEN).of_role("PlatformRole") if item.owner not in FOR_CLOUDFORMATION]
+    assert {action.partition(":")[0] for item in by_itself for action in item.actions} == {"cloudformation", "logs", "s3"}
 
 
 def test_with_a_boundary_no_role_is_made_or_widened_without_it() -> None:
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
     widening = {"iam:AttachRolePolicy", "iam:CreateRole", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"}
     found = set()
-    for item in Resolved(TEMPLATE.document, GIVEN | {"PermissionsBoundaryArn": boundary}).of_role("PlatformDeploymentRole"):
+    for item in Resolved(TEMPLATE.document, GIVEN | {"PermissionsBoundaryArn": boundary}).of_role("PlatformRole"):
         if widening & set(item.actions):
-            assert item.conditions == {"ArnEquals": {"iam:PermissionsBoundary": boundary}}
+            assert item.conditions["ArnEquals"] == {"iam:PermissionsBoundary": boundary}
             found |= widening & set(item.actions)
     assert found == widening
 

@@ -51,9 +51,11 @@ class S3Source(Action):
         except ClientError as error:
             raise ActionFailed(*_explained(error, bucket, key, version)) from error
         job.write(next(iter(job.outputs.values())), found["Body"].read())
+        # "For Amazon S3 buckets or actions, the user-provided content of a codepipeline-artifact-revision-summary key specified in the object
+        # metadata" (https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ArtifactRevision.html).
         revision = Revision(
             found["VersionId"],
-            f"Amazon S3 version id: {found['VersionId']}",
+            found["Metadata"].get("codepipeline-artifact-revision-summary") or f"Amazon S3 version id: {found['VersionId']}",
             found["LastModified"],
             f"https://console.aws.amazon.com/s3/object/{bucket}/{key}?versionId={found['VersionId']}",
         )
