@@ -215,8 +215,8 @@ def test_variables(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         '[ "$HOME" != ~root ] && touch ~/x && echo home',
         "export RESULT=42; OTHER='a b'",
         env={
-            "variables": {"FROM_SPEC": "spec", "FROM_PROJECT": "spec", "FROM_REQUEST": "spec"},
-            "parameter-store": {"PASSWORD": "/ci/password"},
+            "variables": {"FROM_SPEC": "spec", "FROM_PROJECT": "spec"},
+            "parameter-store": {"PASSWORD": "/ci/password", "FROM_REQUEST": "/missing"},
             "secrets-manager": {"SECRET": "ci:key", "BY_ARN": f"{secret}:key"},
             "exported-variables": ["RESULT", "OTHER", "MISSING"],
         },

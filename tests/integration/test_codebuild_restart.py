@@ -51,15 +51,20 @@ def test_kill_9_ends_a_build_and_the_restart_says_so(
     codebuild = client("codebuild")
     role = client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
     client("s3").create_bucket(Bucket=BUCKET)
-    pids = tmp_path / "pids"
-    spec = buildspec("touch x", f"sleep 600 & echo $$ $! >{pids}; sleep 600", artifacts={"files": ["x"]})
+    upload = {"type": "NO_SOURCE", "buildspec": buildspec("touch x", artifacts={"files": ["x"]})}
     codebuild.create_project(
-        name="project",
-        source={"type": "NO_SOURCE", "buildspec": spec},
-        artifacts={"type": "S3", "location": BUCKET},
-        environment=ENVIRONMENT,
-        serviceRole=role,
+        name="project", source=upload, artifacts={"type": "S3", "location": BUCKET}, environment=ENVIRONMENT, serviceRole=role
     )
+
+    def ended(build_id: str) -> Any:
+        [found] = codebuild.batch_get_builds(ids=[build_id])["builds"]
+        return found["buildComplete"] and found
+
+    first = codebuild.start_build(projectName="project")["build"]
+    assert poll(lambda: ended(first["id"]), 60)["buildStatus"] == "SUCCEEDED"
+    pids = tmp_path / "pids"
+    spec = buildspec("touch y", f"sleep 600 & echo $$ $! >{pids}; sleep 600", artifacts={"files": ["y"]})
+    codebuild.update_project(name="project", source={"type": "NO_SOURCE", "buildspec": spec})
     build_id = codebuild.start_build(projectName="project")["build"]["id"]
     written = poll(lambda: pids.exists() and pids.read_text().split(), 60)
     process.kill()
@@ -75,19 +80,14 @@ def test_kill_9_ends_a_build_and_the_restart_says_so(
     assert phases(build)["BUILD"] == "FAULT"
     assert context(build, "BUILD") == ("INTERNAL_SERVICE_ERROR", "localcloud ended while the build was running")
     assert list(phases(build))[-1] == "COMPLETED"
-    assert client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 0
+    # What the first build uploaded was saved before it ended; of the second there is nothing.
+    assert [item["Key"] for item in client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]] == ["project/x"]
     assert [path.name for path in (state_dir / "builds").iterdir()] == ["bin"]
     assert codebuild.list_projects()["projects"] == ["project"]
-    codebuild.update_project(name="project", source={"type": "NO_SOURCE", "buildspec": buildspec("touch x", artifacts={"files": ["x"]})})
-    second = codebuild.start_build(projectName="project")["build"]
-    assert second["buildNumber"] == 2
-
-    def ended() -> Any:
-        [found] = codebuild.batch_get_builds(ids=[second["id"]])["builds"]
-        return found["buildComplete"] and found
-
-    assert poll(ended, 60)["buildStatus"] == "SUCCEEDED"
-    assert client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
+    codebuild.update_project(name="project", source=upload)
+    again = codebuild.start_build(projectName="project")["build"]
+    assert again["buildNumber"] == 3
+    assert poll(lambda: ended(again["id"]), 60)["buildStatus"] == "SUCCEEDED"
 
 
 def test_an_orderly_end_of_localcloud_ends_builds_too(

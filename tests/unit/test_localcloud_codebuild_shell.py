@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from localcloud.codebuild import shell as shell_module
 from localcloud.codebuild.shell import Ending, Interrupted, Shell
+from localcloud.output import LINE_BYTES
 from localcloud.processes import Supervisor
 
 
@@ -78,6 +81,17 @@ def test_output_comes_in_order_and_whole(session: Session) -> None:
 def test_long_output_without_an_end_is_whole(session: Session, size: int) -> None:
     assert session.run(f"head -c {size} /dev/zero | tr '\\0' x") == [0]
     assert sum(len(line) for line in session.lines) == size
+
+
+def test_a_mark_that_comes_in_pieces_behind_long_output_is_seen(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.run("true")
+    mark = f"\x01{session.shell._token} 7\n".encode()
+    chunks = iter([b"x" * LINE_BYTES, b"y" + mark[:9], mark[9:], b""])
+    with monkeypatch.context() as patch:
+        patch.setattr(shell_module, "os", SimpleNamespace(read=lambda descriptor, size: next(chunks)))
+        session.shell._read(0)
+    assert session.shell._status == 7
+    assert "".join(session.lines) == "x" * LINE_BYTES + "y"
 
 
 def test_variables_of_the_build_are_set_before_each_command(session: Session) -> None:
