@@ -10,6 +10,7 @@ stage. Of those that wait before it, in the mode SUPERSEDED only the newest is k
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -101,8 +102,9 @@ class Engine:
                 ExecutionRun(self, *key).run()
             except (Closing, PipelineGone):
                 pass
-            except Exception:  # the thread's outermost boundary; the execution goes on when localcloud is started again
+            except Exception:  # the thread's outermost boundary: nobody may wait for ever for a fault of localcloud
                 log.exception("The execution %s of the pipeline %s cannot go on", key[1], key[0])
+                self._give_up(*key)
             finally:
                 with self._lock:
                     if self._runs.get(key) is threading.current_thread():
@@ -113,6 +115,15 @@ class Engine:
         with self._lock:
             self._runs[key] = thread
         thread.start()
+
+    def _give_up(self, pipeline: str, identifier: str) -> None:
+        def fail(execution: Document) -> None:
+            if execution["occupies"]:
+                execution["stages"][execution["occupies"]]["status"] = "Failed"
+            execution |= {"status": "Failed", "occupies": None, "waits": None}
+
+        with contextlib.suppress(Closing, PipelineGone):
+            self.events.pipeline(self.store.change_execution(pipeline, identifier, fail), "FAILED")
 
 
 class ExecutionRun:
@@ -344,6 +355,7 @@ class ActionRun:
                 {"name": one["name"], **self._execution["artifacts"][one["name"]]} for one in self._action.get("inputArtifacts", [])
             ],
             "outputs": outputs,
+            "inbox": [],
             "status": "InProgress",
             "started": now(),
             "updated": now(),
@@ -371,8 +383,9 @@ class ActionRun:
         deadline = document["started"] + timedelta(minutes=self._action.get("timeoutInMinutes") or self._kind.timeout_minutes)
         while True:
             since = self._store.version_number
-            state: State = self._action_document(number)["state"]
-            news = self._player.check(job, state)
+            document = self._action_document(number)
+            state: State = document["state"]
+            news = self._player.check(job, state, document["inbox"])
             if isinstance(news, Succeeded):
                 return news
             if isinstance(news, Started):

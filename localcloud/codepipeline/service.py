@@ -176,7 +176,11 @@ class CodePipelineService(Service):
         name = arn.rpartition(":")[2]
         given = payload if isinstance(payload, dict) and "detail-type" not in payload else {}
         overrides = self._overrides(self._pipeline(name)["pipeline"], given.get("sourceRevisions", []))
-        self._begin(name, {"triggerType": "CloudWatchEvent", "triggerDetail": rule_arn}, overrides, given.get("variables", []))
+        try:
+            variables = [{"name": str(one["name"]), "value": str(one["value"])} for one in given.get("variables", [])]
+        except (KeyError, TypeError) as error:
+            raise ServiceError("ValidationException", f"The variables are not valid: {json.dumps(given['variables'])}") from error
+        self._begin(name, {"triggerType": "CloudWatchEvent", "triggerDetail": rule_arn}, overrides, variables)
 
     def _begin(
         self,
@@ -306,9 +310,9 @@ class CodePipelineService(Service):
         decided = now()
 
         def answer(document: Document) -> None:
-            if document["status"] != "InProgress" or "answer" in document["state"]:
+            if document["status"] != "InProgress" or document["inbox"]:
                 raise ServiceError("ApprovalAlreadyCompletedException", "The approval action has already been approved or rejected")
-            document["state"]["answer"] = params["result"]
+            document["inbox"].append(params["result"])
             document["updated_by"] = self._caller
 
         self._store.change_action(name, asked["number"], answer)
@@ -330,11 +334,10 @@ class CodePipelineService(Service):
             raise ServiceError("JobNotFoundException", f"The job '{job_id}' does not exist")
 
         def put(document: Document) -> None:
-            # A fast function answers before its invocation is recorded.
-            state = document.setdefault("state", {"job": job_id})
-            if document["status"] != "InProgress" or "result" in state:
+            last = document["inbox"][-1] if document["inbox"] else {"continuationToken": ""}
+            if document["status"] != "InProgress" or "continuationToken" not in last:
                 raise ServiceError("InvalidJobStateException", f"The job '{job_id}' already has its result")
-            state["result"] = result
+            document["inbox"].append(result)
 
         self._store.change_action(action["pipeline"], action["number"], put)
 

@@ -38,6 +38,11 @@ def resolve(text: str, namespaces: Namespaces) -> str:
         try:
             return namespaces[match["namespace"]][match["name"]]
         except KeyError:
-            raise UnknownVariable(f"The variable {match[0]} has no value: the action that should put it out did not") from None
+            why = (
+                "it has no defaultValue and was not given at the start"
+                if match["namespace"] == PIPELINE_NAMESPACE
+                else "no action has put it out"
+            )
+            raise UnknownVariable(f"The variable {match[0]} has no value: {why}") from None
 
     return _REFERENCE.sub(value, text)

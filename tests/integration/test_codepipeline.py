@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from botocore.exceptions import ClientError
 from conftest import Region
 
 from helpers_codepipeline import Builds, Workshop, action, stage, unzipped, zipped
+from localcloud.codepipeline import engine, store
 
 Poll = Callable[..., Any]
 
@@ -184,3 +186,118 @@ def test_a_polled_object_starts_a_pipeline(shop: Workshop, poll: Poll) -> None:
     name, _ = shop.create(stage("Source", take), APPROVE_PLAINLY)
     shop.client("s3").put_object(Bucket=bucket, Key="a.zip", Body=zipped(a__txt="1"))
     poll(lambda: shop.executions(name)[0]["trigger"] == {"triggerType": "PollForSourceChanges", "triggerDetail": "Take"})
+
+
+def test_an_execution_that_waits_can_be_stopped(shop: Workshop, builds: Builds, poll: Poll) -> None:
+    name, first = shop.create(shop.source(), BUILD, executionMode="QUEUED")
+    poll(builds.running)
+    second = shop.start(name)
+    poll(lambda: "inboundExecution" in shop.stage_state(name, "Build"))
+    stop = {"pipelineName": name, "pipelineExecutionId": second}
+    shop.client("codepipeline").stop_pipeline_execution(**stop)
+    poll(lambda: shop.status(name, second) == "Stopped")
+    with pytest.raises(ClientError, match="PipelineExecutionNotStoppableException"):
+        shop.client("codepipeline").stop_pipeline_execution(**stop)
+    assert shop.status(name, first) == "InProgress"
+    assert len(builds.requests) == 1
+
+
+def test_actions_of_one_order_run_at_once_and_the_others_after_them(shop: Workshop, builds: Builds, poll: Poll) -> None:
+    def build(name: str, order: int) -> dict[str, Any]:
+        return action(name, "Test/CodeBuild", {"ProjectName": name}, inputs=["Source"], runOrder=order)
+
+    name, execution = shop.create(shop.source(), stage("Test", build("a", 2), build("b", 2), build("c", 3)))
+    poll(lambda: len(builds.running()) == 2)
+    builds.end(builds.running()[0], "FAILED")
+    builds.end(builds.running()[0])
+    poll(lambda: shop.status(name, execution) == "Failed")
+    assert sorted(request["project"] for request in builds.requests) == ["a", "b"]
+    retry = {"pipelineName": name, "pipelineExecutionId": execution, "stageName": "Test"}
+    shop.client("codepipeline").retry_stage_execution(**retry, retryMode="FAILED_ACTIONS")
+    poll(lambda: len(builds.requests) == 3)
+    failed = builds.requests[2]["project"]
+    assert [one["project"] for one in builds.requests].count(failed) == 2, "what succeeded is not run again"
+    builds.end(builds.running()[0], "FAILED")
+    poll(lambda: shop.status(name, execution) == "Failed")
+    shop.client("codepipeline").retry_stage_execution(**retry, retryMode="ALL_ACTIONS")
+    poll(lambda: len(builds.requests) == 5)
+    for identifier in builds.running():
+        builds.end(identifier)
+    builds.end(poll(lambda: len(builds.requests) == 6 and builds.running())[0])
+    poll(lambda: shop.status(name, execution) == "Succeeded")
+
+
+def test_an_approval_that_nobody_answers_times_out(shop: Workshop, poll: Poll, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, execution = shop.create(shop.source(), APPROVE_PLAINLY)
+    poll(lambda: asked(shop, name))
+    monkeypatch.setattr(engine, "now", lambda: store.now() + timedelta(days=7, minutes=1))
+    poll(lambda: shop.status(name, execution) == "Failed")
+    assert shop.actions(name, execution)["Ask"]["output"]["executionResult"]["errorDetails"]["code"] == "ActionTimedOut"
+
+
+def test_an_approval_is_asked_for_by_notification_and_answered_once(shop: Workshop, poll: Poll) -> None:
+    topic = shop.client("sns").create_topic(Name="approvals")["TopicArn"]
+    url = shop.client("sqs").create_queue(QueueName="approvals")["QueueUrl"]
+    arn = shop.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    shop.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    name, execution = shop.create(shop.source(), stage("Approve", action("Ask", "Approval/Manual", {"NotificationArn": topic})))
+    message = poll(lambda: shop.client("sqs").receive_message(QueueUrl=url).get("Messages"))[0]
+    approval = json.loads(message["Body"])["approval"]
+    answer = {"pipelineName": name, "stageName": "Approve", "actionName": "Ask", "result": {"summary": "", "status": "Approved"}}
+    with pytest.raises(ClientError, match="InvalidApprovalTokenException"):
+        shop.client("codepipeline").put_approval_result(**answer, token=execution)
+    poll(lambda: asked(shop, name))
+    shop.client("codepipeline").put_approval_result(**answer, token=approval["token"])
+    poll(lambda: shop.status(name, execution) == "Succeeded")
+    with pytest.raises(ClientError, match="ApprovalAlreadyCompletedException"):
+        shop.client("codepipeline").put_approval_result(**answer, token=approval["token"])
+
+
+def test_pipelines_are_updated_listed_tagged_and_deleted(shop: Workshop, poll: Poll) -> None:
+    client = shop.client("codepipeline")
+    declaration = shop.declaration(shop.source(), APPROVE_PLAINLY)
+    name = declaration["name"]
+    made = client.create_pipeline(pipeline=declaration, tags=[{"key": "a", "value": "1"}])
+    assert (made["pipeline"]["version"], made["pipeline"]["executionMode"]) == (1, "SUPERSEDED")
+    with pytest.raises(ClientError, match="PipelineNameInUseException"):
+        client.create_pipeline(pipeline=declaration)
+    assert client.update_pipeline(pipeline={**declaration, "executionMode": "QUEUED"})["pipeline"]["version"] == 2
+    assert client.get_pipeline(name=name)["pipeline"]["executionMode"] == "QUEUED"
+    assert client.get_pipeline(name=name, version=1)["pipeline"]["executionMode"] == "SUPERSEDED"
+    with pytest.raises(ClientError, match="PipelineVersionNotFoundException"):
+        client.get_pipeline(name=name, version=3)
+    assert [one["version"] for one in client.list_pipelines()["pipelines"] if one["name"] == name] == [2]
+    arn = client.get_pipeline(name=name)["metadata"]["pipelineArn"]
+    client.tag_resource(resourceArn=arn, tags=[{"key": "b", "value": "2"}])
+    client.untag_resource(resourceArn=arn, tagKeys=["a"])
+    assert client.list_tags_for_resource(resourceArn=arn)["tags"] == [{"key": "b", "value": "2"}]
+    poll(lambda: asked(shop, name))
+    client.delete_pipeline(name=name)
+    client.delete_pipeline(name=name)
+    for call in (lambda: client.get_pipeline(name=name), lambda: client.get_pipeline_state(name=name), lambda: shop.executions(name)):
+        with pytest.raises(ClientError, match=f"Account '123456789012' does not have a pipeline with name '{name}'"):
+            call()
+    shop.client("codepipeline").create_pipeline(pipeline=declaration)
+    poll(lambda: asked(shop, name))
+    assert len(shop.executions(name)) == 1
+
+
+def test_what_is_started_wrongly_is_refused(shop: Workshop) -> None:
+    client = shop.client("codepipeline")
+    name, execution = shop.create(shop.source(), APPROVE_PLAINLY, variables=[{"name": "v", "defaultValue": "1"}])
+    revision = {"actionName": "Take", "revisionType": "S3_OBJECT_KEY", "revisionValue": "other.zip"}
+    for request, text in (
+        ({"variables": [{"name": "x", "value": "1"}]}, "does not declare the variables: x"),
+        ({"sourceRevisions": [{**revision, "actionName": "Other"}]}, "no source action 'Other'"),
+        ({"sourceRevisions": [{**revision, "revisionType": "COMMIT_ID"}]}, "does not take the revision type COMMIT_ID"),
+    ):
+        with pytest.raises(ClientError, match=text):
+            client.start_pipeline_execution(name=name, **request)
+    token = {"clientRequestToken": "once"}
+    assert shop.start(name, **token) == shop.start(name, **token) != execution
+    with pytest.raises(ClientError, match="not authorized to perform AssumeRole"):
+        client.create_pipeline(pipeline={**shop.declaration(shop.source(), APPROVE_PLAINLY), "roleArn": f"{shop.role}-none"})
+    with pytest.raises(ClientError, match="codepipeline:PollForJobs is not supported by localcloud"):
+        client.poll_for_jobs(actionTypeId={"category": "Build", "owner": "Custom", "provider": "x", "version": "1"})
+    with pytest.raises(ClientError, match="PipelineExecutionNotFoundException"):
+        client.get_pipeline_execution(pipelineName=name, pipelineExecutionId="00000000-0000-0000-0000-000000000000")

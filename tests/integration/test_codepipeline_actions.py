@@ -188,6 +188,10 @@ def test_functions_tell_how_their_jobs_went(shop: Workshop, poll: Poll) -> None:
     failing = shop.start(name, variables=[{"name": "do", "value": "fail"}])
     assert ended(shop, poll, name, failing) == "Failed"
     assert shop.error(name, failing, "Weigh") == "asked to fail"
+    job = shop.actions(name, failing)["Weigh"]["actionExecutionId"]
+    for identifier, code in ((job, "InvalidJobStateException"), (failing, "JobNotFoundException")):
+        with pytest.raises(ClientError, match=code):
+            shop.client("codepipeline").put_job_success_result(jobId=identifier)
 
 
 def test_what_happens_is_told_in_events(shop: Workshop, poll: Poll) -> None:

@@ -12,12 +12,16 @@ from typing import Any
 
 import boto3
 import pytest
+from conftest import Region
 
 from helpers_codepipeline import Clone, Workshop, action, real_project, stage
+from localcloud.codepipeline.engine import INTERRUPTED
+from localcloud.database import Database
+from localcloud.server import Server
+from localcloud.settings import CloudSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 Poll = Callable[..., Any]
-Begin = Callable[[], Workshop]
 
 
 @pytest.fixture
@@ -90,3 +94,42 @@ def test_after_kill_9_an_approval_waits_on_and_an_interrupted_build_fails(
         lambda: [one["sourceRevisions"][0]["revisionId"] for one in shop.executions(waiting) if one["sourceRevisions"]] == [second, first],
         60.0,
     )
+
+
+def test_a_restart_keeps_the_queue_and_fails_what_was_just_being_started(state_dir: Path, poll: Poll) -> None:
+    def token(shop: Workshop, name: str) -> Any:
+        return shop.stage_state(name, "Ask")["actionStates"][0].get("latestExecution", {}).get("token")
+
+    settings = CloudSettings(state_dir, console=False)
+    ask = stage("Ask", action("Ask", "Approval/Manual"))
+    with Server(settings) as server:
+        shop = Workshop(Region(server))
+        name, first = shop.create(shop.source(), ask, executionMode="QUEUED")
+        poll(lambda: token(shop, name))
+        others = []
+        for count in (1, 2):
+            others.append(shop.start(name))
+            poll(lambda wanted=count: len(shop.stage_state(name, "Ask").get("inboundExecutions", [])) == wanted)
+        starting, begun = shop.create(shop.source(), ask)
+        poll(lambda: token(shop, starting))
+    database = Database(state_dir / "localcloud.db")
+    table = database.table("codepipeline.actions")
+    for key in table:
+        document = table.get(key)
+        assert document is not None
+        if document["pipeline"] == starting and document["action"] == "Ask":
+            del document["state"]
+            table.put(key, document)
+    database.close()
+    with Server(settings) as server:
+        shop.region = Region(server)
+        shop._clients.clear()
+        poll(lambda: shop.status(starting, begun) == "Failed")
+        assert shop.error(starting, begun, "Ask") == INTERRUPTED
+        for execution in (first, *others):
+            assert shop.stage_state(name, "Ask")["latestExecution"]["pipelineExecutionId"] == execution
+            asked = {"pipelineName": name, "stageName": "Ask", "actionName": "Ask", "token": poll(lambda: token(shop, name))}
+            shop.client("codepipeline").put_approval_result(**asked, result={"summary": "", "status": "Approved"})
+            poll(lambda one=execution: shop.status(name, one) == "Succeeded")
+            if execution != others[-1]:
+                poll(lambda: token(shop, name))

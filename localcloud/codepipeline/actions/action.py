@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What an action remembers of what it began; JSON, as it must survive a restart.
 State = dict[str, Any]
+#: What somebody tells of an action: the answer to an approval, the result of a job.
+Answer = Mapping[str, Any]
 
 
 class ActionFailed(Exception):
@@ -189,8 +191,13 @@ class Action(ABC):
             ActionFailed: It cannot be begun, or has failed. botocore's ClientError says the same.
         """
 
-    def check(self, job: Job, state: State) -> Started | Succeeded | None:
+    def check(self, job: Job, state: State, inbox: Sequence[Answer]) -> Started | Succeeded | None:
         """Return how it ended, or None while it goes on (or a new `Started`, when there is news). Called again and again.
+
+        Args:
+            job: The action.
+            state: Of what `start`, or the last call, returned.
+            inbox: What the API was told about the action since it began.
 
         Raises:
             ActionFailed: It failed.

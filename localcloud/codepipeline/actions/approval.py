@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from localcloud.codepipeline.actions.action import Action, ActionFailed, Job, Kind, Started, State, Succeeded
+from localcloud.codepipeline.actions.action import Action, ActionFailed, Answer, Job, Kind, Started, State, Succeeded
 
 _TIMEOUT_MINUTES = 7 * 24 * 60
 
 
 class ManualApproval(Action):
-    """Asks, and waits. The answer gets into the state's ``answer`` from outside."""
+    """Asks, and waits for the answer."""
 
     kinds: ClassVar[tuple[Kind, ...]] = (
         Kind(
@@ -41,11 +42,11 @@ class ManualApproval(Action):
             )
         return Started(token=token)
 
-    def check(self, job: Job, state: State) -> Succeeded | None:
+    def check(self, job: Job, state: State, inbox: Sequence[Answer]) -> Succeeded | None:
         """Look for the answer."""
-        answer = state.get("answer")
-        if answer is None:
+        if not inbox:
             return None
+        answer = inbox[0]
         if answer["status"] == "Rejected":
             raise ActionFailed("Rejected", answer["summary"] or "The approval action was rejected")
         return Succeeded(summary=answer["summary"] or None)

@@ -6,12 +6,12 @@ https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-Cloud
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
 
-from localcloud.codepipeline.actions.action import Action, ActionFailed, Job, Kind, Started, State, Succeeded
+from localcloud.codepipeline.actions.action import Action, ActionFailed, Answer, Job, Kind, Started, State, Succeeded
 from localcloud.codepipeline.artifacts import Artifact, ArtifactError, read_file, zip_files
 
 _CHANGE_SET_MODES = ("CHANGE_SET_REPLACE", "CHANGE_SET_EXECUTE")
@@ -82,7 +82,7 @@ class CloudFormation(Action):
             return Started({"stack": arn, "operation": "replace"}, arn)
         return self._create_or_update(job, client, stack, status)
 
-    def check(self, job: Job, state: State) -> Started | Succeeded | None:
+    def check(self, job: Job, state: State, inbox: Sequence[Answer]) -> Started | Succeeded | None:
         """Ask how the operation is."""
         client, operation, stack = job.clients("cloudformation"), state["operation"], state["stack"]
         if operation == "change-set":

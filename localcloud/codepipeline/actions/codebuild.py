@@ -6,11 +6,11 @@ https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-CodeB
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from localcloud.codebuild.requests import EnvironmentVariable, S3Object
-from localcloud.codepipeline.actions.action import Action, ActionFailed, Job, Kind, Started, State, Succeeded
+from localcloud.codepipeline.actions.action import Action, ActionFailed, Answer, Job, Kind, Started, State, Succeeded
 from localcloud.codepipeline.artifacts import Artifact
 from localcloud.errors import ServiceError
 
@@ -69,7 +69,7 @@ class CodeBuild(Action):
             raise ActionFailed("ConfigurationError", message) from error
         return self._progress(job, build)
 
-    def check(self, job: Job, state: State) -> Succeeded | None:
+    def check(self, job: Job, state: State, inbox: Sequence[Answer]) -> Succeeded | None:
         """Ask how the build is."""
         build = _find(job, state["build"])
         status = build["buildStatus"]

@@ -6,14 +6,15 @@ https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-Lambd
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from localcloud.codepipeline.actions.action import Action, ActionFailed, Job, Kind, Started, State, Succeeded
+from localcloud.codepipeline.actions.action import Action, ActionFailed, Answer, Job, Kind, Started, State, Succeeded
 from localcloud.codepipeline.artifacts import Artifact
 
 
 class LambdaFunction(Action):
-    """Invokes a function, and waits for the job's result, which gets into the state's ``result`` from outside."""
+    """Invokes a function, and waits for the job's result."""
 
     kinds: ClassVar[tuple[Kind, ...]] = (
         Kind(
@@ -30,19 +31,19 @@ class LambdaFunction(Action):
     def start(self, job: Job) -> Started:
         """Invoke the function."""
         self._invoke(job, None)
-        return Started({"job": job.action_execution_id}, job.action_execution_id)
+        return Started({"seen": 0}, job.action_execution_id)
 
-    def check(self, job: Job, state: State) -> Started | Succeeded | None:
+    def check(self, job: Job, state: State, inbox: Sequence[Answer]) -> Started | Succeeded | None:
         """Look for the result; one with a continuation token has the function invoked again."""
-        result = state.get("result")
-        if result is None:
+        if len(inbox) == state["seen"]:
             return None
+        result = inbox[state["seen"]]
         if "failure" in result:
             raise ActionFailed(result["failure"]["type"], result["failure"]["message"])
         details = result.get("executionDetails", {})
         if result.get("continuationToken"):
             self._invoke(job, result["continuationToken"])
-            return Started({"job": state["job"]}, details.get("externalExecutionId"), summary=details.get("summary"))
+            return Started({"seen": state["seen"] + 1}, details.get("externalExecutionId"), summary=details.get("summary"))
         return Succeeded(result.get("outputVariables", {}), details.get("summary"), details.get("externalExecutionId"))
 
     def _invoke(self, job: Job, continuation: str | None) -> None:
