@@ -162,7 +162,7 @@ def test_a_rule_starts_a_pipeline_when_an_object_is_created(shop: Workshop, poll
     bucket = shop.bucket()
     shop.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
     take = action("Take", "Source/S3", {"S3Bucket": bucket, "S3ObjectKey": "a.zip", "PollForSourceChanges": "false"}, outputs=["Source"])
-    name, first = shop.create(stage("Source", take), APPROVE_PLAINLY)
+    name, first = shop.create(stage("Source", take), APPROVE_PLAINLY, variables=[{"name": "v", "defaultValue": "none"}])
     poll(lambda: shop.status(name, first) == "Failed")
     assert "does not exist" in shop.error(name, first, "Take")
     events = shop.client("events")
@@ -170,7 +170,10 @@ def test_a_rule_starts_a_pipeline_when_an_object_is_created(shop: Workshop, poll
     events.put_rule(Name=name, EventPattern=json.dumps(pattern))
     arn = shop.client("codepipeline").get_pipeline(name=name)["metadata"]["pipelineArn"]
     revision = {"actionName": "Take", "revisionType": "S3_OBJECT_VERSION_ID", "revisionValue": "<version>"}
-    transformer = {"InputPathsMap": {"version": "$.detail.object.version-id"}, "InputTemplate": json.dumps({"sourceRevisions": [revision]})}
+    transformer = {
+        "InputPathsMap": {"version": "$.detail.object.version-id"},
+        "InputTemplate": json.dumps({"sourceRevisions": [revision], "variables": [{"name": "v", "value": "<version>"}]}),
+    }
     events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn, "RoleArn": shop.role, "InputTransformer": transformer}])
     version = shop.client("s3").put_object(Bucket=bucket, Key="a.zip", Body=zipped(a__txt="1"))["VersionId"]
     poll(lambda: len(shop.executions(name)) == 2)
@@ -178,6 +181,8 @@ def test_a_rule_starts_a_pipeline_when_an_object_is_created(shop: Workshop, poll
     started = shop.executions(name)[0]
     assert started["trigger"] == {"triggerType": "CloudWatchEvent", "triggerDetail": f"arn:aws:events:us-east-1:123456789012:rule/{name}"}
     assert started["sourceRevisions"][0]["revisionId"] == version
+    found = shop.client("codepipeline").get_pipeline_execution(pipelineName=name, pipelineExecutionId=started["pipelineExecutionId"])
+    assert found["pipelineExecution"]["variables"] == [{"name": "v", "resolvedValue": version}]
 
 
 def test_a_polled_object_starts_a_pipeline(shop: Workshop, poll: Poll) -> None:

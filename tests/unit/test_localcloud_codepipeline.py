@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 from localcloud.codeconnections.repositories import Push, Repositories
 from localcloud.codepipeline.artifacts import ArtifactError, artifact_key, read_file, zip_files
 from localcloud.codepipeline.declaration import check_declaration, ordered_actions
+from localcloud.codepipeline.engine import ExecutionRun
 from localcloud.codepipeline.filters import matches, starts
+from localcloud.codepipeline.store import PipelineStore
 from localcloud.codepipeline.triggers import pushed_actions
 from localcloud.codepipeline.variables import UnknownVariable, references, resolve
+from localcloud.database import Database
 from localcloud.errors import ServiceError
 
 REGION = "us-east-1"
@@ -254,6 +258,22 @@ def test_files_are_read_out_of_artifacts() -> None:
         read_file(archive, "c.yaml", "Source")
     with pytest.raises(ArtifactError, match="not a zip"):
         read_file(b"text", "c.yaml", "Source")
+
+
+def test_a_stage_is_entered_in_the_order_of_the_queue(tmp_path: Path) -> None:
+    database = Database(tmp_path / "state.db")
+    store = PipelineStore(database)
+    store.pipelines.put("p", {"transitions": {}})
+    older, newer = (
+        store.new_execution({"pipeline": "p", "id": name, "status": "InProgress", "waits": "Build", "occupies": None})
+        for name in ("older", "newer")
+    )
+    engine: Any = SimpleNamespace(store=store, active=lambda pipeline: store.executions(pipeline))
+    assert ExecutionRun(engine, "p", "older")._is_free(older, "Build")
+    assert not ExecutionRun(engine, "p", "newer")._is_free(newer, "Build")
+    store.change_execution("p", "older", lambda execution: execution.update(waits=None, occupies="Deploy"))
+    assert ExecutionRun(engine, "p", "newer")._is_free(newer, "Build")
+    database.close()
 
 
 def test_pushes_are_read_from_where_one_left_off(tmp_path: Path) -> None:
