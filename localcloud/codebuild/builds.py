@@ -20,6 +20,7 @@ from localcloud.codebuild.buildspec import Artifact, Buildspec, OnFailure, Phase
 from localcloud.codebuild.errors import NOT_FOUND, PhaseFailure
 from localcloud.codebuild.events import BUILD_PHASE, BUILD_STATE, phase_detail, state_detail
 from localcloud.codebuild.publishing import upload_files, upload_zip, zip_location
+from localcloud.codebuild.python import make_python
 from localcloud.codebuild.requests import S3Object
 from localcloud.codebuild.runtimes import select_runtimes
 from localcloud.codebuild.shell import Ending, Interrupted, Shell
@@ -243,7 +244,7 @@ class Build:
         environment = self.cloud.client_environment(self.document["serviceRole"])
         environment |= {
             "HOME": str(self._home),
-            "PATH": f"{self.builds.folders.programs}:{environment['PATH']}",
+            "PATH": f"{make_python(self._home.parent / 'python')}:{environment['PATH']}",
             # Lines reach the log when they are printed, as people expect who watch a build.
             "PYTHONUNBUFFERED": "1",
         }

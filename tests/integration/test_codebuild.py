@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -234,6 +235,25 @@ def test_what_a_build_runs_talks_to_this_region(lab: Lab) -> None:
     code = "import boto3; print([b['Name'] for b in boto3.client('s3').list_buckets()['Buckets']])"
     build = lab.run(f'python -c "{code}"')
     assert BUCKET in lab.printed(build)[0]
+
+
+def test_what_a_build_installs_is_its_own(lab: Lab) -> None:
+    wheel = zip_of(
+        {
+            "of_a_build.py": "ANSWER = 42\n",
+            "of_a_build-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: of-a-build\nVersion: 1.0\n",
+            "of_a_build-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "of_a_build-1.0.dist-info/RECORD": "",
+        }
+    )
+    show = "python -c 'import boto3, of_a_build; print(of_a_build.ANSWER)'"
+    spec = buildspec("pip install --quiet --no-index ./of_a_build-1.0-py3-none-any.whl", show)
+    name = lab.project(source=lab.source({"buildspec.yml": spec, "of_a_build-1.0-py3-none-any.whl": wheel}))
+    build = lab.build(name)
+    assert build["buildStatus"] == "SUCCEEDED", lab.lines(build)
+    assert lab.printed(build)[-1] == "42"
+    assert importlib.util.find_spec("of_a_build") is None
+    assert lab.build(name, buildspecOverride=buildspec(show))["buildStatus"] == "FAILED"
 
 
 def test_artifacts_are_named_and_placed_as_the_project_says(lab: Lab) -> None:
