@@ -82,8 +82,8 @@ class Builds:
         """Record a new build and start it; return its document as it is at that moment."""
         build = Build(self, document)
         with self._changed:
+            self.table.put(build.id, build.document)
             self._running[build.id] = build
-        self.table.put(build.id, build.document)
         build.announce()
         build.thread.start()
         return document
@@ -232,7 +232,9 @@ class Build:
         self._spec = spec
         self._say("Processing environment variables")
         variables = resolve(self.cloud, spec.environment, document["environment"]["environmentVariables"])
-        self._secrets = tuple(sorted((value for value in variables.secrets if len(value) > _HIDDEN_LENGTH), key=len, reverse=True))
+        # The log comes line by line; of two that begin alike the longer one must be found first.
+        secrets = {line for value in variables.secrets for line in value.splitlines() if len(line) > _HIDDEN_LENGTH}
+        self._secrets = tuple(sorted(secrets, key=len, reverse=True))
         for line in select_runtimes(spec.runtimes):
             self._say(line)
         self._say(f"Phases found in YAML: {len(spec.phases)}")

@@ -207,10 +207,13 @@ def test_variables(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_MY_SHELL", "x")
     region = lab.region
     region.client("ssm").put_parameter(Name="/ci/password", Value="tops3cret", Type="SecureString")
-    secret = region.client("secretsmanager").create_secret(Name="ci", SecretString='{"key": "hidd3n"}')["ARN"]
+    secret = region.client("secretsmanager").create_secret(
+        Name="ci", SecretString=json.dumps({"key": "hidd3n", "lines": "first-s3cret\nsecond-s3cret"})
+    )["ARN"]
     spec = buildspec(
         "echo $FROM_SPEC $FROM_PROJECT $FROM_REQUEST",
         "echo $PASSWORD $SECRET $BY_ARN",
+        'echo "$KEY"',
         'printf "$PASSWORD" | wc -c',
         "echo ${TOKEN_OF_MY_SHELL-unset} $CODEBUILD_BUILD_NUMBER $CODEBUILD_BUILD_ID $CODEBUILD_INITIATOR $AWS_REGION",
         '[ "$HOME" != ~root ] && touch ~/x && echo home',
@@ -218,14 +221,14 @@ def test_variables(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         env={
             "variables": {"FROM_SPEC": "spec", "FROM_PROJECT": "spec"},
             "parameter-store": {"PASSWORD": "/ci/password", "FROM_REQUEST": "/missing"},
-            "secrets-manager": {"SECRET": "ci:key", "BY_ARN": f"{secret}:key"},
+            "secrets-manager": {"SECRET": "ci:key", "BY_ARN": f"{secret}:key", "KEY": "ci:lines"},
             "exported-variables": ["RESULT", "OTHER", "MISSING"],
         },
     )
     given = [{"name": "FROM_PROJECT", "value": "project"}, {"name": "FROM_REQUEST", "value": "project"}]
     name = lab.project(spec, environment=ENVIRONMENT | {"environmentVariables": given})
     build = lab.build(name, environmentVariablesOverride=[{"name": "FROM_REQUEST", "value": "request"}])
-    assert lab.printed(build) == ["spec project request", "*** *** ***", "9", f"unset 1 {build['id']} root us-east-1", "home"]
+    assert lab.printed(build) == ["spec project request", "*** *** ***", "***", "***", "9", f"unset 1 {build['id']} root us-east-1", "home"]
     assert "s3cret" not in "".join(lab.lines(build))
     assert build["exportedEnvironmentVariables"] == [{"name": "RESULT", "value": "42"}, {"name": "OTHER", "value": "a b"}]
     assert build["environment"]["environmentVariables"][-1] == {"name": "FROM_REQUEST", "value": "request", "type": "PLAINTEXT"}
