@@ -71,6 +71,9 @@ ALSO_ON: Mapping[tuple[str, str], str] = {
         "creating a model from a package is asked for on the package, too "
         "(https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-deploy-xaccount.html)"
     ),
+    ("sagemaker:ListModelPackages", "sagemaker:model-package-group"): (
+        "the request names the group and no package; which of the two is asked for, AWS's pages do not agree on"
+    ),
     **{
         (f"cloudwatch:{action}", "cloudwatch:dashboard"): "the schema of AWS::CloudWatch::Dashboard asks for it"
         for action in ("ListTagsForResource", "TagResource", "UntagResource")
