@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from localcloud.errors import LocalCloudError
@@ -35,12 +35,16 @@ class Commit:
     Attributes:
         identifier: Its hash.
         message: The whole commit message.
-        author_date: When it was written.
+        author_date: When it was written, in UTC.
+        author: Who wrote it.
+        email: Their address.
     """
 
     identifier: str
     message: str
     author_date: datetime
+    author: str
+    email: str
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,12 @@ class Repositories:
             raise RepositoryError(f"No repository {full_id}")
         if not revision.startswith(("refs/heads/", "refs/tags/")) and not _COMMIT.fullmatch(revision):
             raise RepositoryError(f"'{revision}' is not a commit of {full_id}")
-        format_ = "--format=%H%x00%aI%x00%B"
+        format_ = "--format=%H%x00%aI%x00%an%x00%ae%x00%B"
         text = _git(self._path(full_id), "log", "-1", "--no-show-signature", format_, f"{revision}^{{commit}}", "--").decode(
             errors="replace"
         )
-        identifier, date, message = text.split("\0", 2)
-        return Commit(identifier, message.strip(), datetime.fromisoformat(date))
+        identifier, date, author, email, message = text.split("\0", 4)
+        return Commit(identifier, message.strip(), datetime.fromisoformat(date).astimezone(UTC), author, email)
 
     def archive(self, full_id: str, commit: str) -> bytes:
         """Return a zip of a commit's files.

@@ -472,7 +472,8 @@ class ActionRun:
     def _fail(self, number: int, code: str, message: str) -> str:
         log.info("The action %s of the pipeline %s failed: %s", self._action["name"], self._execution["pipeline"], message)
         error = {"code": code, "message": message[:_LONGEST_MESSAGE] or code}
-        return str(self._finish(number, "Failed", {"error": error})["status"])
+        # AWS repeats the message as the summary of what the other service did.
+        return str(self._finish(number, "Failed", {"error": error, "summary": error["message"][:_LONGEST_SUMMARY]})["status"])
 
     def _finish(self, number: int, status: str, changes: dict[str, Any]) -> Document:
         document = self._change(number, lambda action: action.update(status=status, **changes))

@@ -32,43 +32,64 @@ class Events:
 
     def pipeline(self, execution: Document, state: str) -> None:
         """Report an execution."""
-        trigger = {"trigger-type": execution["trigger"]["triggerType"], "trigger-detail": execution["trigger"].get("triggerDetail", "")}
-        self._send("Pipeline", execution, {"start-time": _time(execution["started"]), "execution-trigger": trigger, "state": state})
+        detail: dict[str, Any] = {"start-time": _time(execution["started"]), "state": state}
+        if execution["git"]:
+            detail["execution-trigger"] = execution["git"]
+        elif state == "STARTED":
+            trigger = execution["trigger"]
+            detail["execution-trigger"] = {"trigger-type": trigger["triggerType"], "trigger-detail": trigger["triggerDetail"]}
+        if "retried" in execution:
+            detail["last-retry-attempt-time"] = _time(execution["retried"])
+        if execution.get("stop", {}).get("reason"):
+            detail["stop-execution-comments"] = execution["stop"]["reason"]
+        self._send("Pipeline", execution, detail)
 
     def stage(self, execution: Document, stage: str, state: str) -> None:
         """Report a stage."""
-        started = execution["stages"].get(stage, {}).get("started", execution["started"])
-        self._send("Stage", execution, {"start-time": _time(started), "stage": stage, "state": state})
+        own = execution["stages"][stage]
+        detail = {"stage": stage, "state": state}
+        # AWS's example of a stage that is tried again has the one time in place of the other.
+        if state != "RESUMED":
+            detail["start-time"] = _time(own["started"])
+        if "retried_at" in own:
+            detail["stage-last-retry-attempt-time"] = _time(own["retried_at"])
+        self._send("Stage", execution, detail)
 
     def action(self, execution: Document, action: Document, state: str) -> None:
         """Report an action."""
         detail: dict[str, Any] = {
-            "start-time": _time(action["started"]),
             "stage": action["stage"],
             "action": action["action"],
             "action-execution-id": action["id"],
             "state": state,
             "region": self._region,
             "type": {key: action["type"][key] for key in ("owner", "provider", "category", "version")},
-            "input-artifacts": _artifacts(action["inputs"]),
         }
-        if state != "STARTED":
-            error = action.get("error") or {}
+        if state != "ABANDONED":
+            detail["start-time"] = _time(action["started"])
+        if state == "STARTED" and action["inputs"]:
+            detail["input-artifacts"] = _artifacts(action["inputs"])
+        if state in ("SUCCEEDED", "FAILED"):
             result = {
                 "external-execution-id": action.get("external_id"),
                 "external-execution-url": action.get("url"),
-                "external-execution-summary": error.get("message") or action.get("summary"),
-                "error-code": error.get("code"),
+                "external-execution-summary": action.get("summary"),
+                "error-code": action.get("error", {}).get("code"),
             }
             detail["execution-result"] = {key: value for key, value in result.items() if value}
-        if state == "SUCCEEDED":
+        if state == "SUCCEEDED" and action["outputs"]:
             detail["output-artifacts"] = _artifacts(action["outputs"])
         self._send("Action", execution, detail)
 
     def _send(self, what: str, execution: Document, detail: dict[str, Any]) -> None:
-        common = {"pipeline": execution["pipeline"], "execution-id": execution["id"]}
-        last = {"version": execution["version"], "pipeline-execution-attempt": execution["attempt"]}
-        self._emit(SOURCE, f"CodePipeline {what} Execution State Change", {**common, **detail, **last}, [self._arn(execution["pipeline"])])
+        common = {
+            "pipeline": execution["pipeline"],
+            "execution-id": execution["id"],
+            "version": float(execution["version"]),
+            "pipeline-execution-attempt": float(execution["attempt"]),
+        }
+        arn = self._arn(execution["pipeline"])
+        self._emit(SOURCE, f"CodePipeline {what} Execution State Change", common | detail, [arn])
 
 
 def _artifacts(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:

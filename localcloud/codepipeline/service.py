@@ -189,6 +189,7 @@ class CodePipelineService(Service):
         overrides: dict[str, list[dict[str, Any]]],
         variables: list[dict[str, str]] | None = None,
         token: str | None = None,
+        git: dict[str, str] | None = None,
     ) -> Document:
         document = self._pipeline(name)
         declaration = document["pipeline"]
@@ -210,6 +211,7 @@ class CodePipelineService(Service):
                     "mode": declaration["executionMode"],
                     "status": "InProgress",
                     "trigger": trigger,
+                    "git": git,
                     "variables": _pipeline_variables(declaration, variables or []),
                     "overrides": overrides,
                     "token": token,
@@ -249,6 +251,8 @@ class CodePipelineService(Service):
         changed = self._store.change_execution(execution["pipeline"], execution["id"], stop)
         if stopped == ["InProgress"]:
             self._engine.events.pipeline(changed, "STOPPING")
+            if changed["occupies"]:
+                self._engine.events.stage(changed, changed["occupies"], "STOPPING")
         return {"pipelineExecutionId": execution["id"]}
 
     def get_pipeline_execution(self, params: Params) -> dict[str, Any]:
@@ -288,11 +292,12 @@ class CodePipelineService(Service):
         def retry(document: Document) -> None:
             if document["status"] in ACTIVE or document["stages"].get(stage, {}).get("status") not in ("Failed", "Stopped"):
                 raise ServiceError("StageNotRetryableException", f"The stage '{stage}' of the execution '{document['id']}' has not failed")
-            document["stages"][stage]["retried"] = document["stages"][stage].get("retried", 0) + 1
+            own = document["stages"][stage]
+            own |= {"retried": own.get("retried", 0) + 1, "retried_at": now()}
             if params["retryMode"] == "ALL_ACTIONS":
                 # What ran before counts no more.
-                document["stages"][stage]["from"] = max((one["number"] for one in self._store.actions(name, document["id"])), default=0) + 1
-            document |= {"status": "InProgress", "attempt": document["attempt"] + 1}
+                own["from"] = max((one["number"] for one in self._store.actions(name, document["id"])), default=0) + 1
+            document |= {"status": "InProgress", "attempt": document["attempt"] + 1, "retried": now()}
             document.pop("stop", None)
 
         self._engine.resume(self._store.change_execution(name, execution["id"], retry), stage)

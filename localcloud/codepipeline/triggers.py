@@ -26,8 +26,10 @@ _POLL_SECONDS = 1.0
 class Start(Protocol):
     """Starts an execution of a pipeline."""
 
-    def __call__(self, name: str, trigger: dict[str, str], overrides: dict[str, list[dict[str, Any]]]) -> object:
-        """Start one; *overrides* are the revisions that source actions take."""
+    def __call__(
+        self, name: str, trigger: dict[str, str], overrides: dict[str, list[dict[str, Any]]], *, git: dict[str, str] | None = None
+    ) -> object:
+        """Start one; *overrides* are the revisions that source actions take, *git* is what events tell of a push."""
 
 
 def pushed_actions(pipeline: Declaration, push: Push, changed_files: Callable[[], list[str]]) -> list[ActionDeclaration]:
@@ -77,17 +79,37 @@ class Triggers:
         """Start the pipelines that a push concerns, each with the commit that was pushed."""
         if push.after is None:
             return
-        branch = push.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        name = push.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
         for pipeline in self._store.pipelines.values():
             for action in pushed_actions(pipeline["pipeline"], push, lambda: self._changed_files(push)):
                 arn = action["configuration"]["ConnectionArn"]
                 try:
                     if not self._connections.reaches(arn, push.repository):
                         continue
-                    override = {"revision_type": "COMMIT_ID", "value": push.after, "branch": branch}
-                    self._start(pipeline["name"], {"triggerType": "WebhookV2", "triggerDetail": arn}, {action["name"]: [override]})
-                except ServiceError as error:
-                    log.error("The push to %s did not start the pipeline %s: %s", push.repository, pipeline["name"], error.message)
+                    override = {"revision_type": "COMMIT_ID", "value": push.after, "branch": name}
+                    # Pipelines with triggers tell in their events what was pushed.
+                    git = self._told(push, arn) if pipeline["pipeline"].get("triggers") else None
+                    trigger = {"triggerType": "WebhookV2", "triggerDetail": arn}
+                    self._start(pipeline["name"], trigger, {action["name"]: [override]}, git=git)
+                except (ServiceError, RepositoryError) as error:
+                    log.error("The push to %s did not start the pipeline %s: %s", push.repository, pipeline["name"], error)
+
+    def _told(self, push: Push, arn: str) -> dict[str, str]:
+        assert push.after is not None, "a ref that was deleted starts nothing"
+        commit = self._connections.repositories.commit(push.repository, push.after)
+        kind, name = ("tag-name", "refs/tags/") if push.ref.startswith("refs/tags/") else ("branch-name", "refs/heads/")
+        return {
+            "author-display-name": commit.author,
+            "author-email": commit.email,
+            "author-id": commit.author,
+            "author-date": commit.author_date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "commit-id": commit.identifier,
+            "commit-message": commit.message,
+            "connection-arn": arn,
+            "full-repository-name": push.repository,
+            "provider-type": self._connections.provider(arn),
+            kind: push.ref.removeprefix(name),
+        }
 
     def _changed_files(self, push: Push) -> list[str]:
         repositories = self._connections.repositories

@@ -166,7 +166,7 @@ def _action_state(declaration: dict[str, Any], action: Document | None) -> dict[
         "actionExecutionId": action["id"],
         "status": action["status"],
         "lastStatusChange": action["updated"],
-        "summary": action.get("summary"),
+        "summary": None if "error" in action else action.get("summary"),
         "lastUpdatedBy": action.get("updated_by"),
         "externalExecutionId": action.get("external_id"),
         "externalExecutionUrl": action.get("url"),

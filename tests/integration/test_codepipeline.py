@@ -92,7 +92,10 @@ def test_a_failed_build_ends_the_execution_there_and_a_retry_goes_on(shop: Works
     assert shop.stage_state(name, "Build")["retryStageMetadata"]["manualStageRetryAttempt"] == 1
     approve(shop, name, "Rejected", "not today")
     poll(lambda: shop.status(name, execution) == "Failed")
-    assert shop.error(name, execution, "Ask") == "not today"
+    assert shop.actions(name, execution)["Ask"]["output"]["executionResult"] == {
+        "externalExecutionSummary": "not today",
+        "errorDetails": {"code": "JobFailed", "message": "not today"},
+    }
     later = shop.start(name)
     poll(builds.running)
     with pytest.raises(ClientError, match="NotLatestPipelineExecutionException"):

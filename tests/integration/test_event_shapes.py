@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import helpers_codebuild
 import helpers_functions
 import helpers_sagemaker
+from helpers_codepipeline import Clone, Workshop, action, real_project, stage
 from helpers_functions import attributes_of
 from helpers_sagemaker import IMAGE
 from helpers_shapes import differences, documented
@@ -269,6 +271,58 @@ def test_a_build_and_its_phases(sent: Sent, region: Any) -> None:
     assert differences(documented("build_phase"), event) == {
         f"- detail.additional-information.artifact.{key}" for key in ("md5sum", "sha256sum")
     }
+
+
+@pytest.fixture(scope="module")
+def shop(region: Any, sent: Sent) -> Workshop:
+    return Workshop(region)
+
+
+EXECUTION, STAGE, ACTION = (f"CodePipeline {what} Execution State Change" for what in ("Pipeline", "Stage", "Action"))
+
+
+def test_an_execution_of_a_pipeline(sent: Sent, lab: helpers_functions.Lab, shop: Workshop, tmp_path: Path) -> None:
+    arn, remote = shop.connection("team/app")
+    clone = Clone(tmp_path / "clone", remote)
+    settings = {"ConnectionArn": arn, "FullRepositoryId": "team/app", "BranchName": "main"}
+    take = stage("Source", action("Take", "Source/CodeStarSourceConnection", settings, outputs=["Source"]))
+    test = action("Test", "Test/CodeBuild", {"ProjectName": real_project(shop, "test -e good")}, inputs=["Source"])
+    configuration = {"sourceActionName": "Take", "push": [{"tags": {"includes": ["v*"]}}]}
+    trigger = {"providerType": "CodeStarSourceConnection", "gitConfiguration": configuration}
+    name, _ = shop.create(take, stage("Test", test), triggers=[trigger])
+    # Nothing is in the repository yet.
+    assert differences(documented("codepipeline_execution_started"), sent.find(EXECUTION, '"STARTED"')) == set()
+    assert differences(documented("codepipeline_execution_failed"), sent.find(EXECUTION, '"FAILED"')) == set()
+    for tag, files in (("v1", {"a": ""}), ("v2", {"good": ""})):
+        clone.commit(f"Add {tag}", **files)
+        clone.git("tag", tag)
+        clone.push(tag)
+        lab.poll(lambda: shop.executions(name)[0]["status"] in ("Failed", "Succeeded") and shop.executions(name)[0]["sourceRevisions"])
+    assert differences(documented("codepipeline_stage_started"), sent.find(STAGE, '"STARTED"')) == set()
+    assert differences(documented("codepipeline_action_started"), sent.find(ACTION, '"input-artifacts"')) == set()
+    assert differences(documented("codepipeline_action_succeeded"), sent.find(ACTION, '"output-artifacts"')) == set()
+    assert differences(documented("codepipeline_action_failed"), sent.find(ACTION, "Build terminated with state: FAILED")) == set()
+    event = sent.find(EXECUTION, '"SUCCEEDED"')
+    assert differences(documented("codepipeline_execution_succeeded"), event) == set()
+    assert event["detail"]["execution-trigger"]["tag-name"] == "v2"
+    assert event["detail"]["execution-trigger"]["commit-message"] == "Add v2"
+
+
+def test_a_pipeline_that_is_stopped_and_tried_again(sent: Sent, lab: helpers_functions.Lab, shop: Workshop) -> None:
+    name, execution = shop.create(shop.source(), stage("Approve", action("Ask", "Approval/Manual")))
+    lab.poll(lambda: "Ask" in shop.actions(name, execution))
+    which = {"pipelineName": name, "pipelineExecutionId": execution}
+    shop.client("codepipeline").stop_pipeline_execution(**which, abandon=True, reason="for an update")
+    event = sent.find(EXECUTION, '"STOPPING"')
+    assert differences(documented("codepipeline_execution_stopping"), event) == set()
+    assert event["detail"]["stop-execution-comments"] == "for an update"
+    assert differences(documented("codepipeline_action_abandoned"), sent.find(ACTION, '"ABANDONED"')) == set()
+    # A stage that stops is told of as one that starts.
+    for state in ("STOPPING", "STOPPED"):
+        assert differences(documented("codepipeline_stage_started"), sent.find(STAGE, f'"{state}"')) == set()
+    lab.poll(lambda: shop.status(name, execution) == "Stopped")
+    shop.client("codepipeline").retry_stage_execution(**which, stageName="Approve", retryMode="FAILED_ACTIONS")
+    assert differences(documented("codepipeline_stage_resumed"), sent.find(STAGE, '"RESUMED"')) == set()
 
 
 # ------------------------------------------------------------------------------------------------------------- the comparison

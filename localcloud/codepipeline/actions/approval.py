@@ -48,7 +48,7 @@ class ManualApproval(Action):
             return None
         answer = inbox[0]
         if answer["status"] == "Rejected":
-            raise ActionFailed("Rejected", answer["summary"] or "The approval action was rejected")
+            raise ActionFailed("JobFailed", answer["summary"] or "The approval action was rejected")
         return Succeeded(summary=answer["summary"] or None)
 
 

@@ -65,8 +65,8 @@ class CodeBuild(Action):
                 source_version=job.source_revisions.get(primary, ""),
             )
         except ServiceError as error:
-            message = f"Error calling startBuild: {error.message} (Service: AWSCodeBuild; Error Code: {error.code})"
-            raise ActionFailed("ConfigurationError", message) from error
+            message = f"Error calling startBuild: {error.message} (Service: AWSCodeBuild; Status Code: 400; Error Code: {error.code})"
+            raise ActionFailed("JobFailed", message) from error
         return self._progress(job, build)
 
     def check(self, job: Job, state: State, inbox: Sequence[Answer]) -> Succeeded | None:
@@ -87,7 +87,7 @@ class CodeBuild(Action):
     def _progress(self, job: Job, build_id: str) -> Started:
         build = _find(job, build_id)
         region = job.cloud.settings.region
-        url = f"https://{region}.console.aws.amazon.com/codebuild/home?region={region}#/builds/{build_id}/view/new"
+        url = f"https://console.aws.amazon.com/codebuild/home?region={region}#/builds/{build_id}/view/new"
         return Started({"build": build_id}, build_id, url, log_stream=build.get("logs", {}).get("cloudWatchLogsArn"))
 
 
