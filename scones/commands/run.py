@@ -44,7 +44,7 @@ def run(
     execution = running.run(context, settings, data, wait=not no_wait, only_if_changed=if_changed)
 
     context.output.result(document(execution), lambda console: print_execution(console, execution))
-    if execution.is_earlier:
+    if execution.is_earlier or no_wait:
         return
     if execution.status in ("Failed", "Stopped"):
         context.output.note(next_command(execution))
