@@ -142,7 +142,7 @@ LOOSENED = {
     "an action that is misspelt": (change("Data", "JobRole", Action="s3:GetObjects"), "there is no action s3:GetObjects"),
     "any resource": (change("Data", "JobRole", Resource="*"), "s3:GetObject on all resources"),
     "an action without a reason on all": (
-        change("ContainerRegistry", "JobRole", Action="ecr:CreatePullThroughCacheRule"),
+        in_policy("ContainerPolicy", 3, Action="ecr:CreatePullThroughCacheRule"),
         "on all resources",
     ),
     "an action on what it does not work on": (change("Bucket", "JobRole", Resource="arn:aws:s3:::bucket/*"), "none of these"),
