@@ -79,20 +79,27 @@ class Triggers:
         """Start the pipelines that a push concerns, each with the commit that was pushed."""
         if push.after is None:
             return
-        name = push.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
         for pipeline in self._store.pipelines.values():
-            for action in pushed_actions(pipeline["pipeline"], push, lambda: self._changed_files(push)):
-                arn = action["configuration"]["ConnectionArn"]
-                try:
-                    if not self._connections.reaches(arn, push.repository):
-                        continue
-                    override = {"revision_type": "COMMIT_ID", "value": push.after, "branch": name}
-                    # Pipelines with triggers tell in their events what was pushed.
-                    git = self._told(push, arn) if pipeline["pipeline"].get("triggers") else None
-                    trigger = {"triggerType": "WebhookV2", "triggerDetail": arn}
-                    self._start(pipeline["name"], trigger, {action["name"]: [override]}, git=git)
-                except (ServiceError, RepositoryError) as error:
-                    log.error("The push to %s did not start the pipeline %s: %s", push.repository, pipeline["name"], error)
+            try:
+                self._push(pipeline, push)
+            except (ServiceError, RepositoryError) as error:
+                # The others are to hear of it all the same.
+                log.error("The push to %s did not start the pipeline %s: %s", push.repository, pipeline["name"], error)
+
+    def _push(self, pipeline: dict[str, Any], push: Push) -> None:
+        found = pushed_actions(pipeline["pipeline"], push, lambda: self._changed_files(push))
+        connections = {action["name"]: action["configuration"]["ConnectionArn"] for action in found}
+        reached = {name: arn for name, arn in connections.items() if self._connections.reaches(arn, push.repository)}
+        if not reached:
+            return
+        # One execution, also when several source actions take from the repository.
+        arn = next(iter(reached.values()))
+        branch = push.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        override = {"revision_type": "COMMIT_ID", "value": push.after, "branch": branch}
+        # Pipelines with triggers tell in their events what was pushed.
+        git = self._told(push, arn) if pipeline["pipeline"].get("triggers") else None
+        trigger = {"triggerType": "WebhookV2", "triggerDetail": arn}
+        self._start(pipeline["name"], trigger, {name: [override] for name in reached}, git=git)
 
     def _told(self, push: Push, arn: str) -> dict[str, str]:
         assert push.after is not None, "a ref that was deleted starts nothing"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud.codeconnections.repositories import Push, Repositories
+from localcloud.codeconnections.repositories import Push, Repositories, RepositoryError
 from localcloud.codepipeline.artifacts import ArtifactError, artifact_key, read_file, zip_files
 from localcloud.codepipeline.declaration import check_declaration, ordered_actions
 from localcloud.codepipeline.engine import ExecutionRun
 from localcloud.codepipeline.filters import matches, starts
 from localcloud.codepipeline.store import PipelineStore
-from localcloud.codepipeline.triggers import pushed_actions
+from localcloud.codepipeline.triggers import Triggers, pushed_actions
 from localcloud.codepipeline.variables import UnknownVariable, references, resolve
 from localcloud.database import Database
 from localcloud.errors import ServiceError
@@ -274,6 +276,55 @@ def test_a_stage_is_entered_in_the_order_of_the_queue(tmp_path: Path) -> None:
     store.change_execution("p", "older", lambda execution: execution.update(waits=None, occupies="Deploy"))
     assert ExecutionRun(engine, "p", "newer")._is_free(newer, "Build")
     database.close()
+
+
+def test_a_push_starts_each_pipeline_once_and_one_that_cannot_be_started_holds_up_no_other(tmp_path: Path) -> None:
+    database = Database(tmp_path / "state.db")
+    store = PipelineStore(database)
+    twice = pipeline([checkout(), {**checkout(), "name": "Again"}], [build()])
+    for name, declaration in (("a", pipeline([checkout(ConnectionArn="gone")], [build()])), ("b", twice)):
+        store.pipelines.put(name, {"name": name, "pipeline": declaration})
+    started: list[tuple[str, list[str]]] = []
+
+    def reaches(arn: str, repository: str) -> bool:
+        if arn == "gone":
+            raise ServiceError("ResourceNotFoundException", "Connection gone not found")
+        return True
+
+    def start(name: str, trigger: dict[str, str], overrides: dict[str, list[dict[str, Any]]], *, git: dict[str, str] | None = None) -> None:
+        started.append((name, sorted(overrides)))
+
+    connections: Any = SimpleNamespace(reaches=reaches)
+    clients: Any = None
+    Triggers(store, connections, clients, start).pushed(Push("team/app", "refs/heads/main", None, "a" * 40))
+    assert started == [("b", ["Again", "Checkout"])]
+    database.close()
+
+
+def test_without_git_one_is_told_that_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RepositoryError, match=r"git is needed .* Install it"):
+        Repositories(tmp_path / "git").create("team/app")
+
+
+def test_a_commit_is_dated_in_utc(tmp_path: Path) -> None:
+    repositories = Repositories(tmp_path)
+    folder = repositories.create("team/app")
+    environment = {**os.environ, "GIT_DIR": str(folder), "GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.com"}
+    environment |= {"GIT_AUTHOR_NAME": "Grace", "GIT_AUTHOR_EMAIL": "grace@example.com", "GIT_AUTHOR_DATE": "2026-01-02T01:30:00+02:00"}
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], env=environment, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return done.stdout.strip()
+
+    tree = git("mktree")
+    git("update-ref", "refs/heads/main", git("commit-tree", tree, "-m", "One"))
+    commit = repositories.commit("team/app", "refs/heads/main")
+    assert commit.author_date.isoformat() == "2026-01-01T23:30:00+00:00"
+    assert (commit.message, commit.author, commit.email) == ("One", "Grace", "grace@example.com")
+    for revision in ("refs/heads/other", "0" * 40, "--all", "main"):
+        with pytest.raises(RepositoryError):
+            repositories.commit("team/app", revision)
 
 
 def test_pushes_are_read_from_where_one_left_off(tmp_path: Path) -> None:
