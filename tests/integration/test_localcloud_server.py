@@ -161,7 +161,8 @@ def test_it_listens_on_the_loopback_only(start: Callable[..., Process]) -> None:
         ("dynamodb", "list_tables", {}),
         ("iam", "simulate_principal_policy", {"PolicySourceArn": "arn:aws:iam::123456789012:role/x", "ActionNames": ["s3:GetObject"]}),
         ("sagemaker", "create_notebook_instance_lifecycle_config", {"NotebookInstanceLifecycleConfigName": "x"}),
-        ("codepipeline", "list_pipelines", {}),
+        ("codepipeline", "list_webhooks", {}),
+        ("codedeploy", "list_applications", {}),
     ],
 )
 def test_what_is_not_supported_is_refused_at_once(region: Any, service: str, operation: str, params: dict[str, Any]) -> None:
