@@ -23,6 +23,7 @@ class CicdParameters:
     branch: str
     connection_arn: str
     connection_provider: str
+    git_hub_oidc_provider_arn: str
     test_command: str
     build_image: str
     test_compute_type: str

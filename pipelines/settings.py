@@ -291,18 +291,23 @@ class ProductionSettings(_Section):
 class CicdSettings(_Section):
     """From a push to a training run: CodePipeline and CodeBuild."""
 
-    source: Literal["connection", "s3"] = Field(
-        description="Where commits come from: a repository through CodeConnections, or a zip that is uploaded to S3."
+    source: Literal["connection", "s3", "github-actions"] = Field(
+        description="Where commits come from: a repository through CodeConnections, a zip that is uploaded to S3; or GitHub Actions delivers them."
     )
     repository: str | None = Field(
-        pattern=r"^[^/ ]+(/[^/ ]+)+$", description="Repository, as owner/name; for source connection.", examples=["owner/name"]
+        pattern=r"^[^/ ]+(/[^/ ]+)+$", description="Repository, as owner/name; not needed for source s3.", examples=["owner/name"]
     )
-    branch: str = Field(pattern=r"^[^ ]+$", description="Branch whose pushes are delivered; for source connection.", examples=["main"])
+    branch: str = Field(pattern=r"^[^ ]+$", description="Branch whose pushes are delivered; not used for source s3.", examples=["main"])
     provider: Literal["GitHub", "GitLab", "Bitbucket"] = Field(description="Host of the repository, when the stack makes the connection.")
     connection_arn: str | None = Field(
         pattern=r"^arn:aws[a-z-]*:codeconnections:.+$",
         description="Connection to the repository's host; null: the stack makes one.",
         examples=["arn:aws:codeconnections:us-east-1:123456789012:connection/..."],
+    )
+    github_oidc_provider_arn: str | None = Field(
+        pattern=r"^arn:[^:]+:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com$",
+        description="The account's identity provider of GitHub's tokens, for source github-actions; null: the stack makes it.",
+        examples=["arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"],
     )
     test_command: str = Field(min_length=1, description="Shell command that a commit must pass.")
     build_image: str = Field(min_length=1, description="Image of the builds; it needs Python 3.12 and make.")

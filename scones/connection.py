@@ -28,6 +28,11 @@ def next_steps(target: Target, settings: Settings, stack: str) -> list[str]:
     outputs = stack_outputs(target, stack) or {}
     if "SourceKey" in outputs:
         return [f"Deliver the commit that is checked out: scones cicd push{option}"]
+    if "GitHubActionsRoleArn" in outputs:
+        return [
+            f"Put the workflow of docs/cicd.md into .github/workflows/, with the variables AWS_ROLE_ARN={outputs['GitHubActionsRoleArn']} and "
+            f"AWS_REGION={settings.aws.region} of the repository {settings.cicd.repository}, and push.",
+        ]
     arn, branch = outputs["ConnectionArn"], settings.cicd.branch
     if target.kind == "localcloud":
         remote = _authorize(target, arn, settings.cicd.repository or "")

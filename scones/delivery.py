@@ -88,6 +88,12 @@ class Deliveries:
     def __init__(self, target: Target, settings: Settings) -> None:
         self.stack_name = f"{settings.project.name}-cicd"
         self.outputs = stack_outputs(target, self.stack_name) or {}
+        if "GitHubActionsRoleArn" in self.outputs:
+            raise SconesError(
+                f"GitHub Actions delivers {settings.cicd.repository or 'this project'}, not CodePipeline",
+                "Look there: the repository's page, Actions.",
+                ExitCode.USAGE,
+            )
         if "PipelineName" not in self.outputs:
             option = " --aws" if target.kind == "aws" else ""
             raise SconesError(

@@ -10,6 +10,7 @@ import click
 from scones.asking import confirmed
 from scones.commands.aws import STACK_SECONDS, check_names
 from scones.errors import ExitCode, SconesError
+from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 LOG_TAIL = 15
 
 
-@click.group()
+@click.group(cls=Group)
 def cicd() -> None:
     """Deliver commits: test, package, platform, and a training run when something that a model depends on has changed.
 
-    With --set cicd.source=connection (the default) a git push starts it; with s3, scones cicd push does.
+    With --set cicd.source=connection (the default) a git push starts it; with s3, scones cicd push does. docs/cicd.md has the rest.
     """
 
 
@@ -51,7 +52,7 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
 
     settings = load(stage, overrides, aws=context.aws).settings
     check_names(settings, platform_parameters(settings))
-    if settings.cicd.source == "connection" and settings.cicd.repository is None:
+    if settings.cicd.source != "s3" and settings.cicd.repository is None:
         raise SconesError(
             "cicd.repository is not set: which repository's pushes shall be delivered?",
             "Name it with --set cicd.repository=owner/name or in config/; without CodeConnections, upload sources instead: --set cicd.source=s3",
@@ -239,6 +240,7 @@ def _parameters(context: Context, settings: Settings, *, dry_run: bool) -> CicdP
         branch=chosen.branch,
         connection_arn=chosen.connection_arn or "",
         connection_provider=chosen.provider,
+        git_hub_oidc_provider_arn=chosen.github_oidc_provider_arn or "",
         test_command=chosen.test_command,
         build_image=chosen.build_image,
         test_compute_type=chosen.test_compute_type,

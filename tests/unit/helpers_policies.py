@@ -29,6 +29,7 @@ _PSEUDO = {
 _REF_ARNS = {
     "AWS::CodeConnections::Connection": "codeconnections:{place}:connection/{name}",
     "AWS::IAM::ManagedPolicy": "iam::{account}:policy/{name}",
+    "AWS::IAM::OIDCProvider": "iam::{account}:oidc-provider/{name}",
     "AWS::SNS::Topic": "sns:{place}:{name}",
 }
 _ATTRIBUTE_ARNS = {
@@ -41,7 +42,7 @@ _ATTRIBUTE_ARNS = {
     "AWS::S3::Bucket": "s3:::{name}",
     "AWS::SQS::Queue": "sqs:{place}:{name}",
 }
-_NAME_PROPERTIES = ("BucketName", "FunctionName", "LogGroupName", "Name", "QueueName", "TopicName")
+_NAME_PROPERTIES = ("BucketName", "FunctionName", "LogGroupName", "Name", "QueueName", "TopicName", "Url")
 
 #: Actions that IAM can bind to no resource, so that only a condition or nothing bounds them, and why somebody has them.
 UNBOUND_ACTIONS: Mapping[str, str] = {
@@ -399,6 +400,12 @@ def _check_principals(statement: Statement) -> Iterator[str]:
     for principal in statement.principals:
         if "*" in principal:
             yield f"{statement}: anybody ({principal})"
+    if "sts:AssumeRoleWithWebIdentity" in statement.actions:
+        exact = statement.conditions.get("StringEquals", {})
+        for claim in ("aud", "sub"):
+            values = [value for key, value in exact.items() if key.endswith(f":{claim}")]
+            if not values or any("*" in value for value in values):
+                yield f"{statement}: whoever has a token may take the role; its claim {claim} must be one value"
     for service in statement.services:
         for action in statement.actions:
             if (service, action) in NO_SOURCE_KEYS:

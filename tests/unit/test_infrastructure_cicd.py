@@ -167,3 +167,15 @@ def test_a_build_installs_what_the_commands_need(monkeypatch: pytest.MonkeyPatch
     pipeline = {Requirement(line).name for line in declared["extras_require"]["pipeline"]}
     # MLflow is what the jobs log to; nothing here imports it.
     assert names == core | pipeline - {"mlflow"}
+
+
+def test_the_workflow_for_github_actions_runs_the_buildspecs_commands() -> None:
+    (block,) = re.findall(r"```yaml\n(.+?)```", (ROOT / "docs" / "cicd.md").read_text(encoding="utf-8"), re.DOTALL)
+    jobs = yaml.safe_load(block)["jobs"]
+    typed = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    package, platform, pipeline = (commands(ROOT / "codebuild" / f"{name}.yaml") for name in ("package", "platform", "pipeline"))
+    folder = [command.replace('"$CODEBUILD_SRC_DIR_Package"', "build/package") for command in platform]
+    assert typed["test"] == [TEMPLATE.defaults["TestCommand"]]
+    assert typed["deliver"] == [*package, *folder[1:], *pipeline[1:]]
+    assert "permissions" not in jobs["test"]
+    assert jobs["deliver"]["permissions"]["id-token"] == "write"

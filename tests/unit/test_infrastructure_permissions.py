@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -30,13 +30,14 @@ TEMPLATES = {path.name: Template.read(path) for path in sorted(PLATFORM_TEMPLATE
 #: What parameters that have no default, or are empty by default, are given: to have one, and to switch everything on.
 EXAMPLES = {
     "ConnectionArn": f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/1",
+    "GitHubOidcProviderArn": "",
     "EncryptionKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
     "MlflowTrackingServerArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-tracking-server/tracking",
     "MonthlyBudget": "100",
     "NotificationTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:notifications",
     "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
     "PipelineRoleArn": f"arn:aws:iam::{ACCOUNT}:role/pipeline",
-    "Source": "s3",
+    "Repository": "owner/name",
     "ServingMode": "instance",
 }
 Document = dict[str, Any]
@@ -51,10 +52,18 @@ def everything_on(template: Template) -> dict[str, str]:
     return empty | {name: value for name, value in EXAMPLES.items() if name in template.document["Parameters"]}
 
 
+def variants(template: Template) -> Iterator[tuple[str, dict[str, str]]]:
+    """What the rules are held against: the defaults, all that is optional, and each choice that brings other roles."""
+    yield "defaults", as_needed(template)
+    yield "everything on", everything_on(template)
+    for source in template.document["Parameters"].get("Source", {}).get("AllowedValues", ()):
+        yield f"everything on, {source}", everything_on(template) | {"Source": source}
+
+
 CASES = [
     pytest.param(template, parameters, id=f"{name}, {how}")
     for name, template in TEMPLATES.items()
-    for how, parameters in (("defaults", as_needed(template)), ("everything on", everything_on(template)))
+    for how, parameters in variants(template)
 ]
 
 

@@ -10,18 +10,21 @@ import pytest
 from helpers_policies import Resolved, as_list, known
 from infrastructure.packaging import ROOT
 from pipelines.settings import load_settings
-from test_infrastructure_permissions import TEMPLATES, everything_on
+from test_infrastructure_permissions import TEMPLATES, variants
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 ROWS = {
     name: (trusted, uses.split(", "), why)
     for name, trusted, uses, why in re.findall(r"^\| `(\w+)` \| ([\w.]+) \| ([\w, -]+) \| (.+) \|$", TEXT, re.MULTILINE)
 }
+#: Each role in the template as it is, with everything on, when it is there.
 ROLES = {
-    name: Resolved(template.document, everything_on(template))
+    name: resolved
     for template in TEMPLATES.values()
-    for name, resource in template.resources.items()
-    if resource.type == "AWS::IAM::Role"
+    for _, parameters in variants(template)
+    for resolved in [Resolved(template.document, parameters)]
+    for name, body in resolved.resources.items()
+    if body["Type"] == "AWS::IAM::Role"
 }
 
 
@@ -33,8 +36,10 @@ def test_every_role_is_in_the_table_and_nothing_else_is() -> None:
 def test_the_table_says_who_assumes_a_role_and_what_it_uses(name: str) -> None:
     trusted, uses, _ = ROWS[name]
     statements = list(ROLES[name].statements())
-    services = {service.removesuffix(".amazonaws.com") for item in statements if item.owner == name for service in item.services}
-    assert {trusted} == services
+    trusts = [item for item in statements if item.owner == name and item.kind == "trust"]
+    services = {service.removesuffix(".amazonaws.com") for item in trusts for service in item.services}
+    providers = {principal.rpartition("/")[2] for item in trusts for principal in item.principals}
+    assert {trusted} == services | providers
     assert uses == sorted({action.partition(":")[0] for item in ROLES[name].of_role(name) for action in item.actions})
 
 
