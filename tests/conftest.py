@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import hypothesis
 import pytest
+from botocore.loaders import JSONFileLoader
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -35,6 +36,21 @@ def _no_real_aws() -> Iterator[None]:
         patch.delenv(name, raising=False)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _models_are_parsed_once() -> Iterator[None]:
+    """Let botocore's sessions share AWS's service models: each would parse megabytes of JSON anew, and the SageMaker SDK makes five for every definition."""
+    original, loaded = JSONFileLoader.load_file, {}
+
+    def load(self: Any, path: str) -> Any:
+        if path not in loaded:
+            loaded[path] = original(self, path)
+        return loaded[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", load)
+        yield
 
 
 class Region:

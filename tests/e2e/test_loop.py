@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import sqlite3
@@ -298,15 +297,9 @@ def test_a_dry_run_says_what_a_run_would_do_and_does_nothing(scones: Scones, dem
 
 
 def test_a_missed_gate_fails_with_both_figures_and_touches_nothing(scones: Scones, demo: dict[str, Any], photos: Path) -> None:
-    shuffled = scones.folder / "shuffled"
-    files = sorted(photos.glob("*/*.png"))
-    random.Random(3).shuffle(files)
-    for number, file in enumerate(files):
-        folder = shuffled / ("bicycle", "motorcycle")[number % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, folder / f"{number}.png")
     before = shown(scones)
-    missed = scones.json("run", "--data", str(shuffled), *QUICK, "--set", "quality_gate.minimum_accuracy=0.99", code=1)
+    missed = scones.json("run", "--data", str(photos), *QUICK, "--set", "quality_gate.minimum_accuracy=0.99", code=1)
+    assert missed["metrics"]["accuracy"] < 0.99, "with so good a model this test would need other photos"
     assert missed["status"] == "Failed"
     step = next(step for step in missed["steps"] if step["name"] == "QualityGateMissed")
     assert str(missed["metrics"]["accuracy"])[:5] in step["failure_reason"]
