@@ -9,6 +9,7 @@ from pathlib import Path
 ACCOUNT_ID = "123456789012"
 HOST = "127.0.0.1"
 DEFAULT_REGION = "us-east-1"
+DEFAULT_TIME_SCALE = 60.0
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class CloudSettings:
         port: TCP port on 127.0.0.1; 0 picks a free one.
         region: The one AWS region that this process plays.
         account_id: The one account in it.
+        time_scale: How many times faster than on AWS the waits of endpoints' deployments pass, and the periods of the alarms that are watched in them. People's
+            templates wait for minutes, so that real traffic can show what is wrong; here somebody sits in front of it.
         console: Whether job and function logs are echoed to stderr.
     """
 
@@ -27,4 +30,5 @@ class CloudSettings:
     port: int = 0
     region: str = DEFAULT_REGION
     account_id: str = ACCOUNT_ID
+    time_scale: float = DEFAULT_TIME_SCALE
     console: bool = True

@@ -66,12 +66,19 @@ def prepare(state_dir: Path) -> Path:
     return folder
 
 
-def start(state_dir: Path, port: int | None = None, *, console: bool = False) -> Running:
+def arguments(folder: Path, port: int, time_scale: float | None) -> list[str]:
+    """Return localcloud's command line."""
+    scale = [] if time_scale is None else ["--time-scale", str(time_scale)]
+    return ["--port", str(port), "--state-dir", str(folder), *scale]
+
+
+def start(state_dir: Path, port: int | None = None, *, time_scale: float | None = None, console: bool = False) -> Running:
     """Start localcloud in the background and return when it answers.
 
     Args:
         state_dir: The state folder.
         port: TCP port; None takes the one of last time if it is free (so that a shell's AWS_ENDPOINT_URL stays right), else any.
+        time_scale: How many times faster than on AWS the waits of deployments pass; None takes localcloud's default.
         console: Whether job and function logs go to localcloud's log file too.
 
     Raises:
@@ -80,7 +87,7 @@ def start(state_dir: Path, port: int | None = None, *, console: bool = False) ->
     folder = prepare(state_dir)
     log = (folder / "localcloud.log").open("ab")
     chosen = port if port is not None else last_port(folder)
-    command = [sys.executable, "-m", "localcloud", "--port", str(chosen), "--state-dir", str(folder)]
+    command = [sys.executable, "-m", "localcloud", *arguments(folder, chosen, time_scale)]
     with log:
         began = log.tell()
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Endpoints: deployed blue/green. What served before serves until the new servers answer /ping, and goes on when they do not."""
+"""Endpoints: what served before serves until the new servers answer /ping and traffic has shifted to them, and goes on when that fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import enum
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from localcloud.errors import ServiceError, not_supported
 from localcloud.sagemaker.endpoint_configs import EndpointConfigOperations
 from localcloud.sagemaker.fleet import Fleet, LiveVariant, start_all
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.rollout import Interrupted, Rollout, VariantStatus
 from localcloud.sagemaker.servers import STARTUP_SECONDS, Container, DeploymentError, ModelServer
+from localcloud.sagemaker.shifting import Plan, plan
 from localcloud.sagemaker.tags import check_tags
 from localcloud.sagemaker.values import given, now, refuse_others
 from localcloud.service import Params
@@ -30,6 +33,7 @@ class EndpointStatus(enum.StrEnum):
 
     CREATING = "Creating"
     UPDATING = "Updating"
+    ROLLING_BACK = "RollingBack"
     IN_SERVICE = "InService"
     FAILED = "Failed"
     DELETING = "Deleting"
@@ -39,20 +43,21 @@ class EndpointStatus(enum.StrEnum):
 _EVENT_STATUS = {
     EndpointStatus.CREATING: "CREATING",
     EndpointStatus.UPDATING: "UPDATING",
+    EndpointStatus.ROLLING_BACK: "ROLLING_BACK",
     EndpointStatus.IN_SERVICE: "IN_SERVICE",
     EndpointStatus.FAILED: "FAILED",
     EndpointStatus.DELETING: "DELETING",
 }
 #: Seconds that a request to the replaced servers may still take.
 _DRAIN_SECONDS = 60.0
-_BUSY = (EndpointStatus.CREATING, EndpointStatus.UPDATING, EndpointStatus.DELETING)
+_BUSY = (EndpointStatus.CREATING, EndpointStatus.UPDATING, EndpointStatus.ROLLING_BACK, EndpointStatus.DELETING)
 
 
 class EndpointOperations(EndpointConfigOperations):
     """CreateEndpoint, DescribeEndpoint, ListEndpoints, UpdateEndpoint, UpdateEndpointWeightsAndCapacities, DeleteEndpoint.
 
     An endpoint's document has, beside what is described, what serves ("_live") and is being deployed ("_next"): a configuration's name and its variants, each
-    with the container it serves. Configurations, models and packages may be deleted meanwhile.
+    with the container it serves, and what the deployment is at ("_stage", by variant). Configurations, models and packages may be deleted meanwhile.
     """
 
     def __init__(self, cloud: Cloud) -> None:
@@ -62,7 +67,7 @@ class EndpointOperations(EndpointConfigOperations):
         self._endpoint_changed = threading.Condition()
         self._deployments: dict[str, threading.Thread] = {}
         self._starting: dict[str, list[LiveVariant]] = {}
-        self._closing = False
+        self._closing = threading.Event()
 
     def start(self) -> None:
         """Serve what was in service when the process before this one ended; what was being deployed then is as it was before."""
@@ -73,7 +78,7 @@ class EndpointOperations(EndpointConfigOperations):
                 self._forget(endpoint)
             elif endpoint["EndpointStatus"] == EndpointStatus.CREATING:
                 self._settle(name, EndpointStatus.FAILED, "InternalServerError: localcloud ended while the endpoint was being created.")
-            elif endpoint["EndpointStatus"] == EndpointStatus.UPDATING:
+            elif endpoint["EndpointStatus"] in (EndpointStatus.UPDATING, EndpointStatus.ROLLING_BACK):
                 self._settle(name, EndpointStatus.IN_SERVICE, "InternalServerError: localcloud ended while the endpoint was being updated.")
             if endpoint.get("_live") and endpoint["EndpointStatus"] != EndpointStatus.DELETING:
                 variants = self._servers(name, endpoint["_live"])
@@ -83,7 +88,7 @@ class EndpointOperations(EndpointConfigOperations):
 
     def stop(self) -> None:
         """End every server; documents stay, so that `start` finds what serves."""
-        self._closing = True
+        self._closing.set()
         for variants in list(self._starting.values()):
             for live in variants:
                 live.server.stop()
@@ -98,11 +103,12 @@ class EndpointOperations(EndpointConfigOperations):
         Raises:
             ServiceError: There is an endpoint of that name, or no such configuration or model.
         """
-        _check_deployment(params.get("DeploymentConfig"))
         check_tags(params.get("Tags"))
         name = params["EndpointName"]
         arn = self.arn("endpoint", name)
         deployment = self._deployment_of(params["EndpointConfigName"])
+        # Kept for updates with RetainDeploymentConfig; "there are no changes to the CreateEndpoint API behavior".
+        plan(params.get("DeploymentConfig"), deployment["Variants"])
         moment = now()
         document: Document = {
             "EndpointName": name,
@@ -129,12 +135,8 @@ class EndpointOperations(EndpointConfigOperations):
         live, coming = endpoint.get("_live"), endpoint.get("_next")
         if live:
             visible["ProductionVariants"] = [_summary(variant) for variant in live["Variants"]]
-        if coming and endpoint["EndpointStatus"] == EndpointStatus.UPDATING:
-            visible["PendingDeploymentSummary"] = {
-                "EndpointConfigName": coming["EndpointConfigName"],
-                "ProductionVariants": [given(variant, "VariantName") for variant in coming["Variants"]],
-                "StartTime": endpoint["LastModifiedTime"],
-            }
+        if coming:
+            visible["PendingDeploymentSummary"] = _pending(endpoint)
         return visible
 
     def list_endpoints(self, params: Params) -> Params:
@@ -149,19 +151,23 @@ class EndpointOperations(EndpointConfigOperations):
         Raises:
             ServiceError: There is no such endpoint or configuration, or the endpoint is changing already.
         """
-        _check_deployment(params.get("DeploymentConfig"))
         name = params["EndpointName"]
         with self._endpoints.lock():
             endpoint = self._steady(name)
             deployment = self._deployment_of(params["EndpointConfigName"])
             if params.get("RetainAllVariantProperties"):
                 _retain(endpoint["_live"]["Variants"], deployment["Variants"], params.get("ExcludeRetainedVariantProperties") or [])
-            changes: Document = {"EndpointStatus": EndpointStatus.UPDATING, "_next": deployment, "LastModifiedTime": now()}
-            if params.get("DeploymentConfig"):
-                changes["LastDeploymentConfig"] = params["DeploymentConfig"]
-            elif not params.get("RetainDeploymentConfig"):
-                changes["LastDeploymentConfig"] = None
-            changes["FailureReason"] = None
+            config = params.get("DeploymentConfig") or (
+                endpoint.get("LastDeploymentConfig") if params.get("RetainDeploymentConfig") else None
+            )
+            self._check_update(endpoint["_live"]["Variants"], deployment["Variants"], config)
+            changes: Document = {
+                "EndpointStatus": EndpointStatus.UPDATING,
+                "FailureReason": None,
+                "LastDeploymentConfig": config,
+                "LastModifiedTime": now(),
+                "_next": deployment,
+            }
             document = self._endpoints.update(name, **changes)
         self._announce_endpoint(document)
         self._deploy(name, self._update)
@@ -251,7 +257,27 @@ class EndpointOperations(EndpointConfigOperations):
         for variant in self.endpoint_config(config_name)["ProductionVariants"]:
             model = self.model(variant["ModelName"])
             variants.append(variant | {"_container": model["_container"], "_role": model.get("ExecutionRoleArn"), "_resolved": now()})
-        return {"EndpointConfigName": config_name, "Variants": variants}
+        return {"EndpointConfigName": config_name, "Variants": variants, "_began": now()}
+
+    def _check_update(self, served: list[Document], coming: list[Document], config: Params | None) -> None:
+        """Refuse a DeploymentConfig that cannot be followed from what serves.
+
+        Raises:
+            ServiceError: Its sizes do not fit, the variants differ, or an alarm does not exist.
+        """
+        alarms = plan(config, coming).alarms
+        before, after = ({variant["VariantName"] for variant in variants} for variants in (served, coming))
+        if config and before != after:
+            raise ServiceError(
+                "ValidationException",
+                f"When a DeploymentConfig is specified, the new endpoint configuration must have the same variant names as the old one: "
+                f"{', '.join(sorted(before))}; it has {', '.join(sorted(after))}.",
+            )
+        cloudwatch: Any = self.cloud.services["cloudwatch"]
+        missing = [alarm for alarm in alarms if cloudwatch.alarms.get(alarm) is None]
+        if missing:
+            # SageMaker describes them before it begins, with the model's role; a deployment must not go on unwatched.
+            raise ServiceError("ValidationException", f"The alarms of AutoRollbackConfiguration do not exist: {', '.join(missing)}.")
 
     def _deploy(self, name: str, work: Callable[[str], None]) -> None:
         before = self._deployments.get(name)
@@ -266,7 +292,7 @@ class EndpointOperations(EndpointConfigOperations):
         try:
             work(name)
         except Exception as error:  # the thread's outermost boundary: a deployment always ends
-            if self._closing:
+            if self._closing.is_set():
                 return
             log.exception("deploying endpoint %s failed inside localcloud", name)
             endpoint = self._endpoints.get(name) or {}
@@ -316,23 +342,97 @@ class EndpointOperations(EndpointConfigOperations):
         self._settle(name, EndpointStatus.IN_SERVICE, None, deployment)
 
     def _update(self, name: str) -> None:
+        began = time.monotonic()
         endpoint = self.endpoint(name)
         deployment = endpoint["_next"]
+        steps = plan(endpoint.get("LastDeploymentConfig"), deployment["Variants"])
+        self._report(name, VariantStatus.CREATING, steps.counts, "Launching {} instance(s).", active=False)
         try:
             variants = self._start_servers(name, self._servers(name, deployment))
         except DeploymentError as error:
             self._settle_unless_closing(name, EndpointStatus.IN_SERVICE, str(error))
             return
-        before = self.fleet.replace(name, variants)
-        alarm = self._alarm(endpoint.get("LastDeploymentConfig"))
-        if alarm is not None:
-            self.fleet.retire(self.fleet.replace(name, before), _DRAIN_SECONDS)
-            self._settle(
-                name, EndpointStatus.IN_SERVICE, f"The deployment was rolled back because the alarm {alarm} is in the ALARM state."
-            )
+        before = self.fleet.serving(name)
+        try:
+            reason = self._shift(name, steps, before, variants, began)
+        except Interrupted:
+            # The next start finds the update under way, and serves what served before it.
             return
+        if reason is not None:
+            self.fleet.replace(name, before)
+            self.fleet.retire(variants, _DRAIN_SECONDS)
+            self._settle_unless_closing(name, EndpointStatus.IN_SERVICE, reason)
+            return
+        self.fleet.replace(name, variants)
         self._settle(name, EndpointStatus.IN_SERVICE, None, deployment)
         self.fleet.retire(before, _DRAIN_SECONDS)
+
+    def _shift(self, name: str, steps: Plan, before: list[LiveVariant], coming: list[LiveVariant], began: float) -> str | None:
+        """Shift the traffic; return why it came back.
+
+        Raises:
+            Interrupted: localcloud ends.
+        """
+        if {live.name for live in before} != {live.name for live in coming}:
+            # Only a deployment without a DeploymentConfig may do that: all at once.
+            self.fleet.replace(name, coming)
+            return None
+        scale = self.cloud.settings.time_scale
+        cloudwatch: Any = self.cloud.services["cloudwatch"]
+        with cloudwatch.alarms.watch(steps.alarms, 1 / scale) as watch:
+            return Rollout(
+                steps,
+                scale,
+                divide=lambda shares: self.fleet.divide(name, before, coming, shares),
+                report=functools.partial(self._report, name),
+                turn=functools.partial(self._turn, name),
+                alarm=watch.alarm,
+                pause=self._closing.wait,
+                elapsed=lambda: time.monotonic() - began,
+            ).run()
+
+    def _turn(self, name: str, reason: str) -> None:
+        self._announce_endpoint(
+            self._endpoints.update(name, EndpointStatus=EndpointStatus.ROLLING_BACK, FailureReason=reason, LastModifiedTime=now())
+        )
+
+    def _report(self, name: str, status: VariantStatus, instances: dict[str, int], message: str, *, active: bool = True) -> None:
+        """Record and announce what a deployment is at.
+
+        Args:
+            name: The endpoint.
+            status: The status of each variant.
+            instances: How many instances of each variant it is about.
+            message: The StatusMessage, with "{}" for that number.
+            active: Whether these instances have traffic.
+        """
+        if any(variant.get("ServerlessConfig") for variant in self.endpoint(name)["_next"]["Variants"]):
+            # Nobody is told of instances where there are none.
+            return
+        stage = {
+            variant: {
+                "active": number if active else 0,
+                "status": {"Status": status, "StatusMessage": message.format(number), "StartTime": now()},
+            }
+            for variant, number in instances.items()
+        }
+        document = self._endpoints.update(name, _stage=stage)
+        summary = _pending(document)
+        detail = given(document, "EndpointName", "EndpointArn", "EndpointConfigName", "CreationTime", "LastModifiedTime") | {
+            "EndpointStatus": _EVENT_STATUS[document["EndpointStatus"]],
+            "ProductionVariants": [
+                given(_summary(variant), "VariantName", "CurrentWeight", "DesiredWeight", "CurrentInstanceCount", "DesiredInstanceCount")
+                for variant in document["_live"]["Variants"]
+            ],
+            "PendingDeploymentSummary": summary
+            | {
+                "ProductionVariants": [
+                    {key: value for key, value in variant.items() if key not in ("DeployedImages", "InstanceType")}
+                    for variant in summary["ProductionVariants"]
+                ]
+            },
+        }
+        self.emit("SageMaker Endpoint Deployment State Change", detail, document["EndpointArn"])
 
     def _restore(self, name: str, variants: list[LiveVariant]) -> None:
         """Serve again what served before a restart."""
@@ -342,21 +442,13 @@ class EndpointOperations(EndpointConfigOperations):
             self.fleet.remove(name)
             self._settle_unless_closing(name, EndpointStatus.FAILED, str(error))
 
-    def _alarm(self, deployment_config: Params | None) -> str | None:
-        """Return the first alarm of an AutoRollbackConfiguration that is in the ALARM state."""
-        alarms = ((deployment_config or {}).get("AutoRollbackConfiguration") or {}).get("Alarms") or []
-        cloudwatch: Any = self.cloud.services["cloudwatch"]
-        with cloudwatch.alarms.watch([alarm["AlarmName"] for alarm in alarms], 1.0) as watch:
-            found: str | None = watch.alarm()
-            return found
-
     def _settle_unless_closing(self, name: str, status: EndpointStatus, reason: str) -> None:
-        if not self._closing:
+        if not self._closing.is_set():
             self._settle(name, status, reason)
 
     def _settle(self, name: str, status: EndpointStatus, reason: str | None, live: Document | None = None) -> None:
         """Record how a deployment ended: *live* serves now (what did before when None)."""
-        changes: Document = {"EndpointStatus": status, "FailureReason": reason, "_next": None, "LastModifiedTime": now()}
+        changes: Document = {"EndpointStatus": status, "FailureReason": reason, "_next": None, "_stage": None, "LastModifiedTime": now()}
         if live is not None:
             changes |= {"_live": live, "EndpointConfigName": live["EndpointConfigName"]}
         document = self._endpoints.update(name, **changes)
@@ -422,6 +514,21 @@ def _summary(variant: Document) -> Document:
     )
 
 
+def _pending(endpoint: Document) -> Document:
+    """Return a PendingDeploymentSummary, with what the deployment is at."""
+    coming, stage = endpoint["_next"], endpoint.get("_stage") or {}
+    variants = []
+    for variant in coming["Variants"]:
+        summary = _summary(variant)
+        at = stage.get(variant["VariantName"])
+        if not variant.get("ServerlessConfig"):
+            summary["CurrentInstanceCount"] = at["active"] if at else 0
+        status = at["status"] if at else {"Status": VariantStatus.CREATING, "StartTime": endpoint["LastModifiedTime"]}
+        summary["VariantStatus"] = [status]
+        variants.append(summary | given(variant, "InstanceType"))
+    return {"EndpointConfigName": coming["EndpointConfigName"], "StartTime": coming["_began"], "ProductionVariants": variants}
+
+
 def _retain(served: list[Document], coming: list[Document], excluded: list[Params]) -> None:
     """Carry weights and instance counts over to variants of the same name (RetainAllVariantProperties)."""
     left_out = {item["VariantPropertyType"] for item in excluded}
@@ -437,15 +544,3 @@ def _retain(served: list[Document], coming: list[Document], excluded: list[Param
             variant["InitialVariantWeight"] = old["InitialVariantWeight"]
         if "DesiredInstanceCount" not in left_out and "InitialInstanceCount" in variant and "InitialInstanceCount" in old:
             variant["InitialInstanceCount"] = old["InitialInstanceCount"]
-
-
-def _check_deployment(config: Params | None) -> None:
-    """Check a DeploymentConfig. Traffic shifts at once here, whatever its steps, so that waits are recorded only."""
-    config = config or {}
-    if config.get("BlueGreenUpdatePolicy") and config.get("RollingUpdatePolicy"):
-        raise ServiceError("ValidationException", "Only one of BlueGreenUpdatePolicy and RollingUpdatePolicy can be specified.")
-    routing = (config.get("BlueGreenUpdatePolicy") or {}).get("TrafficRoutingConfiguration") or {}
-    if routing.get("Type") == "CANARY" and not routing.get("CanarySize"):
-        raise ServiceError("ValidationException", "CanarySize is required when the traffic routing type is CANARY.")
-    if routing.get("Type") == "LINEAR" and not routing.get("LinearStepSize"):
-        raise ServiceError("ValidationException", "LinearStepSize is required when the traffic routing type is LINEAR.")

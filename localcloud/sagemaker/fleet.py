@@ -21,6 +21,7 @@ class LiveVariant:
         weight: Its share of the traffic, relative to the other variants'.
         server: What serves it.
         serverless: Whether it is a serverless variant (its requests may be smaller).
+        share: What these servers get of the variant's traffic; less than all while a deployment shifts it.
         in_flight: Requests that it is answering.
     """
 
@@ -28,6 +29,7 @@ class LiveVariant:
     weight: float
     server: ModelServer
     serverless: bool
+    share: float = 1.0
     in_flight: int = 0
 
 
@@ -66,12 +68,28 @@ class Fleet:
                 if live.in_flight == 0:
                     self._change.notify_all()
 
+    def serving(self, endpoint: str) -> list[LiveVariant]:
+        """Return what serves an endpoint."""
+        with self._change:
+            return list(self._live.get(endpoint, ()))
+
     def replace(self, endpoint: str, variants: list[LiveVariant]) -> list[LiveVariant]:
-        """Let *variants* serve from now on; return those that served before, for `retire`."""
+        """Let *variants* serve from now on, and alone; return those that served before, for `retire`."""
         with self._change:
             before = self._live.get(endpoint, [])
+            for live in variants:
+                live.share = 1.0
             self._live[endpoint] = variants
             return before
+
+    def divide(self, endpoint: str, before: list[LiveVariant], coming: list[LiveVariant], shares: dict[str, float]) -> None:
+        """Give *coming* these shares of the variants' traffic, by name, and *before* the rest."""
+        with self._change:
+            for live in coming:
+                live.share = shares[live.name]
+            for live in before:
+                live.share = 1.0 - shares[live.name]
+            self._live[endpoint] = [*before, *coming]
 
     def retire(self, variants: Iterable[LiveVariant], patience: float = 0.0) -> None:
         """End the servers of variants that no longer serve, once their requests are answered or *patience* seconds have passed."""
@@ -106,15 +124,15 @@ class Fleet:
 def _choose(variants: list[LiveVariant] | None, endpoint: str, wanted: str | None) -> LiveVariant:
     if not variants:
         raise UnknownEndpoint(endpoint)
+    serving = [live for live in variants if live.share > 0]
     if wanted is not None:
-        found = next((live for live in variants if live.name == wanted), None)
-        if found is None:
+        serving = [live for live in serving if live.name == wanted]
+        if not serving:
             raise UnknownVariant(wanted)
-        return found
-    if len(variants) == 1:
-        return variants[0]
-    weights = [live.weight for live in variants]
-    return random.choices(variants, weights if any(weights) else None)[0]
+    if len(serving) == 1:
+        return serving[0]
+    weights = [live.weight * live.share for live in serving]
+    return random.choices(serving, weights if any(weights) else [live.share for live in serving])[0]
 
 
 def start_all(servers: Iterable[ModelServer]) -> None:

@@ -14,25 +14,31 @@ from scones.options import Context, command_options
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port on 127.0.0.1 (default: last time's, else a free one).")
 @click.option("--detach", is_flag=True, help="Run in the background and return when it answers.")
+@click.option(
+    "--time-scale",
+    type=click.FloatRange(1, 3600),
+    metavar="N",
+    help="How many times faster than on AWS the waits of endpoints' deployments pass; 1: as on AWS (default: LOCALCLOUD_TIME_SCALE, else 60).",
+)
 @command_options(needs_target=False)
-def up(context: Context, port: int | None, detach: bool) -> None:
+def up(context: Context, port: int | None, detach: bool, time_scale: float | None) -> None:
     """Start localcloud, the AWS region in one process.
 
     In the foreground it prints the logs of jobs and functions and ends with Ctrl-C. Nothing starts when one already runs on the same state.
     """
     running = local.find_running(context.state_dir)
     already = running is not None
-    if running is not None and port not in (None, running.port):
+    if running is not None and (port not in (None, running.port) or time_scale is not None):
         raise SconesError(
             f"localcloud already runs on this state, at {running.endpoint_url} (process {running.pid})",
             "End it first: scones down",
             ExitCode.USAGE,
         )
     if running is None and not detach:
-        _foreground(context, port)
+        _foreground(context, port, time_scale)
         return
     if running is None:
-        running = local.start(context.state_dir, port)
+        running = local.start(context.state_dir, port, time_scale=time_scale)
     document = {
         "endpoint_url": running.endpoint_url,
         "pid": running.pid,
@@ -50,11 +56,11 @@ def up(context: Context, port: int | None, detach: bool) -> None:
     )
 
 
-def _foreground(context: Context, port: int | None) -> None:
+def _foreground(context: Context, port: int | None, time_scale: float | None) -> None:
     import runpy
 
     folder = local.prepare(context.state_dir)
-    sys.argv = ["localcloud", "--state-dir", str(folder), "--port", str(port or local.last_port(folder))]
+    sys.argv = ["localcloud", *local.arguments(folder, port or local.last_port(folder), time_scale)]
     runpy.run_module("localcloud", run_name="__main__")
 
 

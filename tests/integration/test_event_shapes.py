@@ -167,6 +167,16 @@ def test_an_endpoint(sent: Sent, sagemaker: helpers_sagemaker.Lab) -> None:
     assert differences(documented("endpoint"), event) == {"+ detail.ProductionVariants.VariantName"}
 
 
+def test_an_endpoints_deployment(sent: Sent, sagemaker: helpers_sagemaker.Lab) -> None:
+    name = sagemaker.endpoint(sagemaker.model(MODEL))
+    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": 1}
+    config = sagemaker.config(sagemaker.model(MODEL))
+    sagemaker.sm.update_endpoint(EndpointName=name, EndpointConfigName=config, DeploymentConfig={"BlueGreenUpdatePolicy": policy})
+    event = sent.find("SageMaker Endpoint Deployment State Change", '"Baking"')
+    assert differences(documented("endpoint_deployment"), event) == set()
+
+
 def test_a_pipelines_execution_and_its_steps(sent: Sent, sagemaker: helpers_sagemaker.Lab) -> None:
     request = sagemaker.processing_request("import sys; sys.exit(4)")
     del request["ProcessingJobName"]

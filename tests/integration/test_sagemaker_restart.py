@@ -151,6 +151,40 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
     assert len(list((state_dir / "jobs").iterdir())) == 4
 
 
+def test_kill_9_in_the_middle_of_shifting_leaves_the_old_version_serving(start: Callable[[], Cloud], poll: Callable[..., Any]) -> None:
+    cloud = start()
+    sagemaker, s3 = cloud.client("sagemaker"), cloud.client("s3")
+    role = cloud.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    s3.create_bucket(Bucket=BUCKET)
+    for name in ("blue", "green"):
+        s3.put_object(Bucket=BUCKET, Key=f"{name}.tar.gz", Body=tar_gz({"name": name.encode(), "code/inference.py": SERVE.encode()}))
+        container = {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz"}
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
+        variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 2}
+        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="blue")
+    poll(lambda: sagemaker.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService")
+    routing = {"Type": "LINEAR", "WaitIntervalInSeconds": 3600, "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": 50}}
+    policy = {"TrafficRoutingConfiguration": routing}
+    sagemaker.update_endpoint(EndpointName="e", EndpointConfigName="green", DeploymentConfig={"BlueGreenUpdatePolicy": policy})
+    runtime = cloud.client("sagemaker-runtime")
+
+    def ask() -> Any:
+        return json.loads(runtime.invoke_endpoint(EndpointName="e", Body=b"")["Body"].read())
+
+    _, pid = poll(lambda: (answer := ask())[0] == "green" and answer)
+
+    cloud.kill()
+    poll(lambda: not alive(pid))
+    cloud = start()
+    sagemaker, runtime = cloud.client("sagemaker"), cloud.client("sagemaker-runtime")
+    described = sagemaker.describe_endpoint(EndpointName="e")
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", "blue")
+    assert "localcloud ended while the endpoint was being updated" in described["FailureReason"]
+    assert "PendingDeploymentSummary" not in described
+    assert {ask()[0] for _ in range(20)} == {"blue"}
+
+
 def test_a_region_that_is_stopped_ends_its_jobs(state_dir: Path) -> None:
     from localcloud.sagemaker.jobs import JobKind
     from localcloud.server import Server

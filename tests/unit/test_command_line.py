@@ -51,6 +51,7 @@ def test_every_command_has_help_and_json(tmp_path: Path, command: str) -> None:
     [
         (["clasify"], ["clasify", "Did you mean 'classify'?"]),
         (["up", "--port", "99999"], ["99999", "1<=x<=65535"]),
+        (["up", "--time-scale", "0"], ["0.0", "1<=x<=3600"]),
         (["classify", "photo.png", "--threshold", "1.5"], ["1.5", "0.0<=x<=1.0"]),
         (["classify", "photo.png", "--threshold", "high"], ["'high'", "float"]),
         (["config", "show", "--set", "training.epoch=3"], ["training.epoch", "did you mean training.epochs?"]),
@@ -104,6 +105,20 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) ->
     assert len(result.stderr.splitlines()) == 2
     assert "--state-dir" in result.stderr
     assert (tmp_path / "state").read_text() == "a file is in the way"
+
+
+def test_a_time_scale_comes_from_the_environment_and_the_option_wins(tmp_path: Path) -> None:
+    result = scones(tmp_path, "up", "--detach", LOCALCLOUD_TIME_SCALE="fast")
+    assert result.returncode != 0
+    assert "'fast' is no number from 1 to 3600" in result.stderr
+    assert "Traceback" not in result.stderr
+    result = scones(tmp_path, "up", "--detach", "--time-scale", "5", LOCALCLOUD_TIME_SCALE="fast")
+    try:
+        assert result.returncode == 0, result.stderr
+        again = scones(tmp_path, "up", "--detach", "--time-scale", "6")
+        assert (again.returncode, "End it first: scones down" in again.stderr) == (2, True)
+    finally:
+        scones(tmp_path, "down")
 
 
 @pytest.mark.parametrize(
