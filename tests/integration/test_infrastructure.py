@@ -181,7 +181,7 @@ def test_settings_that_come_with_a_version_that_fails_are_taken_back_too(product
 def test_the_stack_can_be_deleted_and_leaves_nothing(product: Product) -> None:
     cloudformation = product.client("cloudformation")
     cloudformation.delete_stack(StackName=STACK)
-    cloudformation.get_waiter("stack_delete_complete").wait(StackName=STACK, WaiterConfig={"Delay": 0.1})
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=STACK, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600})
     assert product.client("sagemaker").list_endpoints()["Endpoints"] == []
     assert product.client("stepfunctions").list_state_machines()["stateMachines"] == []
     assert product.client("cloudwatch").list_dashboards()["DashboardEntries"] == []
