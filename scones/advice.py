@@ -7,6 +7,13 @@ import re
 _QUOTA = re.compile(r"service limit '([^']+)' is (\S+)")
 _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
     (
+        re.compile(
+            r"Unrecognized resource types: \[AWS::CodeConnections|code(star-)?connections:CreateConnection|CodeConnections::Connection\)"
+        ),
+        "Without CodeConnections (this region or account does not have it, or you may not make a connection), upload sources instead: "
+        "--set cicd.source=s3, or name a connection that is there: --set cicd.connection_arn=ARN",
+    ),
+    (
         re.compile(r"NoSuchKey|S3 Error Code: NoSuchKey|specified key does not exist", re.IGNORECASE),
         "A file that the stack refers to is not in the bucket any more. Upload it again: scones aws bootstrap",
     ),

@@ -152,4 +152,4 @@ def _refusal(operation: str, details: Mapping[str, str], text: str) -> SconesErr
         return SconesError(refused, advice(f"{code}: {message}") or "A quota of the account is used up: AWS console, Service Quotas.")
     if code in _BUSY:
         return SconesError(refused, "AWS is asked too often at the moment. Try again in a minute.")
-    return SconesError(refused)
+    return SconesError(refused, advice(message))
