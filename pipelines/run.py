@@ -212,7 +212,7 @@ def start_execution(
 ) -> str:
     """Start an execution with the given values for parameters and return its ARN; a commit is told in its name and description."""
     client = boto_session.client("sagemaker", region_name=platform.region)
-    told = {} if revision is None else execution_names(revision)
+    told = {"PipelineExecutionDescription": "sources of no known commit"} if revision is None else execution_names(revision)
     response = client.start_pipeline_execution(
         PipelineName=settings.pipeline.name,
         PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],

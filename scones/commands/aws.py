@@ -96,7 +96,10 @@ def package(context: Context, folder: Path) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Deploy the files that scones aws package wrote there (default: build them now).",
 )
-@click.option("--role-arn", help="Role that CloudFormation takes to change the stack (default: your own rights, or the role it took last).")
+@click.option(
+    "--role-arn",
+    help="Role that CloudFormation takes to change the stack, from now on (default: your own rights, or the role it took last).",
+)
 @usage_options
 @settings_options
 @command_options()

@@ -250,7 +250,8 @@ def test_an_execution_starts_with_the_given_parameters() -> None:
         "PipelineName": "scones-vehicle-classifier",
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in values.items()],
     }
-    session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, request)
+    unknown = {"PipelineExecutionDescription": "sources of no known commit"}
+    session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, {**request, **unknown})
     assert start_execution(settings(), PLATFORM, session, values) == EXECUTION
     told = {"PipelineExecutionDisplayName": "commit-0a1b-dirty", "PipelineExecutionDescription": "commit 0a1b-dirty"}
     session.stub.add_response("start_pipeline_execution", {"PipelineExecutionArn": EXECUTION}, {**request, **told})
