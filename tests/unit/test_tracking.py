@@ -75,7 +75,10 @@ def test_a_job_is_recorded_with_its_parameters_metrics_data_and_files(
 ) -> None:
     monkeypatch.setenv(tracking.EXPERIMENT_VARIABLE, "whole")
     (tmp_path / "picture.png").write_bytes(b"a picture")
-    with job_run("Train", job_name=JOB) as run:
+    # A processing job's name stands in its configuration; a training job is told its own, as the jobs below are.
+    config = tmp_path / "processingjobconfig.json"
+    config.write_text(json.dumps({"ProcessingJobName": JOB}))
+    with job_run("Train", job_config=config) as run:
         run.log_params({"epochs": 3, "name": "x"})
         run.log_metrics({"loss": 0.5, "broken": float("nan"), "endless": float("inf")}, step=1)
         run.log_metrics({"loss": 0.25}, step=2)
@@ -166,17 +169,6 @@ def test_a_job_that_raises_is_recorded_as_failed_and_one_that_is_killed_as_kille
             break
         time.sleep(0.1)
     assert statuses == {"raises": "FAILED", "killed": "KILLED"}
-
-
-def test_a_processing_job_reads_its_name_from_its_configuration(
-    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(tracking.EXPERIMENT_VARIABLE, "processing")
-    config = tmp_path / "processingjobconfig.json"
-    config.write_text(json.dumps({"ProcessingJobName": "pipelines-p-Evaluate-a"}))
-    with job_run("Evaluate", job_config=config):
-        pass
-    assert {run.info.run_name for run in runs(client, "processing")} == {"p", "Evaluate"}
 
 
 def test_files_of_a_sqlite_store_are_kept_beside_it_not_in_the_working_directory(client: MlflowClient, store: Path) -> None:
