@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 
@@ -28,7 +31,21 @@ def mlflow(context: Context, port: int) -> None:
     context.output.result(
         {"url": url, "tracking_uri": store.tracking_uri}, lambda console: console.print(f"MLflow at {url} (Ctrl-C ends it)", markup=False)
     )
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.tracking_uri, "--host", local.HOST, "--port", str(port)]
-    code = subprocess.run(command, check=False, stdout=sys.stderr).returncode
-    if code not in (0, -2, 130):
+    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.tracking_uri, "--host", local.HOST, "--port", str(port)]
+    # One worker: each is another copy of MLflow to import, which takes seconds.
+    code = _run([*server, "--workers", "1"])
+    if code != 0:
         raise SconesError(f"MLflow ended with {code}", "What it wrote above says why.")
+
+
+def _run(command: list[str]) -> int:
+    """Run a server to its end. In a session of its own: Ctrl-C would reach each of its processes, and each would print a traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
+    try:
+        return process.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()

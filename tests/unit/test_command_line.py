@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +184,48 @@ def test_a_result_that_cannot_be_written_is_one_clear_line(tmp_path: Path, argum
     assert "Traceback" not in result.stderr
     assert "Exception ignored" not in result.stderr
     assert "standard output: No space left on device" in result.stderr or "unknown setting x" in result.stderr
+
+
+SERVER = """
+import os, pathlib, subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {worker.pid}\\n")
+worker.wait()
+"""
+
+
+@pytest.mark.parametrize("ended_by", ["ctrl-c", "kill"])
+def test_ending_mlflow_leaves_no_process_and_no_traceback(tmp_path: Path, ended_by: str, poll: Callable[..., Any]) -> None:
+    for folder in ("state/mlflow", "mlflow"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "state" / "mlflow" / "mlflow.db").touch()
+    (tmp_path / "mlflow" / "__init__.py").touch()
+    (tmp_path / "mlflow" / "__main__.py").write_text(SERVER)
+    pids = tmp_path / "pids"
+    env = os.environ | {"SCONES_STATE_DIR": str(tmp_path / "state"), "PYTHONPATH": str(tmp_path), "PIDS": str(pids)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = subprocess.Popen(
+        [*SCONES, "mlflow", "--port", port],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    servers = [int(pid) for pid in poll(lambda: pids.exists() and pids.read_text().endswith("\n") and pids.read_text()).split()]
+    if ended_by == "ctrl-c":
+        os.killpg(command.pid, signal.SIGINT)
+    else:
+        command.send_signal(signal.SIGTERM)
+    _, stderr = command.communicate(timeout=60)
+    assert (command.returncode, stderr.strip()) == (130, "Interrupted.")
+    poll(lambda: not any(is_running(pid) for pid in servers))
+
+
+def is_running(pid: int) -> bool:
+    # Where nobody reaps what has ended it stays in the list, as Z.
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+    return state != "" and not state.startswith("Z")
