@@ -42,6 +42,25 @@ def test_a_member_that_cannot_be_read_is_refused_as_aws_does(region: Any, member
 
 
 @pytest.mark.parametrize(
+    ("operation", "body", "words"),
+    [
+        ("DescribeEndpoint", "{}", 'Missing required parameter in input: "EndpointName"'),
+        (
+            "CreateModel",
+            '{"ModelName": "m", "PrimaryContainer": {"MultiModelConfig": {"ModelCacheSetting": "Sometimes"}}}',
+            "enum value set",
+        ),
+        ("DescribeEndpoint", '{"EndpointName": "no_underscores"}', "regular expression pattern"),
+    ],
+)
+def test_every_request_is_held_against_awss_model_of_it(region: Any, operation: str, body: str, words: str) -> None:
+    status, answer = post(region, "sagemaker", f"SageMaker.{operation}", body)
+    assert status == 400
+    assert answer["__type"].endswith("ValidationException"), answer
+    assert words in answer["message"]
+
+
+@pytest.mark.parametrize(
     ("headers", "sent"), [("Content-Length: 1000", b"x" * 10), ("Transfer-Encoding: chunked", b"a\r\n" + b"x" * 10 + b"\r\n5\r\nx")]
 )
 def test_an_upload_that_breaks_off_leaves_what_was_there(region: Any, headers: str, sent: bytes) -> None:
