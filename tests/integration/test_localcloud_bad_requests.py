@@ -57,7 +57,7 @@ def test_every_request_is_held_against_awss_model_of_it(region: Any, operation: 
     status, answer = post(region, "sagemaker", f"SageMaker.{operation}", body)
     assert status == 400
     assert answer["__type"].endswith("ValidationException"), answer
-    assert words in answer["message"]
+    assert words in answer["Message"]
 
 
 @pytest.mark.parametrize(
