@@ -157,16 +157,19 @@ def test_the_tests_are_the_readmes_command_unless_the_template_says_otherwise() 
     assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def required(name: str) -> set[str]:
+    lines = (ROOT / "codebuild" / name).read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith(("#", "--"))}
+
+
 def test_a_build_installs_what_the_commands_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "codebuild/requirements.txt").read_text(encoding="utf-8")
-    names = {line for line in text.splitlines() if line and not line.startswith("#")}
     declared: dict[str, Any] = {}
     monkeypatch.setattr("setuptools.setup", lambda **arguments: declared.update(arguments))
     exec(compile((ROOT / "setup.py").read_text(encoding="utf-8"), str(ROOT / "setup.py"), "exec"), {"__file__": str(ROOT / "setup.py")})
-    core = {Requirement(line).name for line in declared["install_requires"]}
-    pipeline = {Requirement(line).name for line in declared["extras_require"]["pipeline"]}
+    assert required("requirements.txt") == {Requirement(line).name for line in declared["install_requires"]}
     # MLflow is what the jobs log to; nothing here imports it.
-    assert names == core | pipeline - {"mlflow"}
+    pipeline = {Requirement(line).name for line in declared["extras_require"]["pipeline"]} - {"mlflow"}
+    assert required("requirements-pipeline.txt") == pipeline
 
 
 def test_the_workflow_for_github_actions_runs_the_buildspecs_commands() -> None:
@@ -176,6 +179,6 @@ def test_the_workflow_for_github_actions_runs_the_buildspecs_commands() -> None:
     package, platform, pipeline = (commands(ROOT / "codebuild" / f"{name}.yaml") for name in ("package", "platform", "pipeline"))
     folder = [command.replace('"$CODEBUILD_SRC_DIR_Package"', "build/package") for command in platform]
     assert typed["test"] == [TEMPLATE.defaults["TestCommand"]]
-    assert typed["deliver"] == [*package, *folder[1:], *pipeline[1:]]
+    assert typed["deliver"] == [pipeline[0], *package[1:], *folder[1:], *pipeline[1:]]
     assert "permissions" not in jobs["test"]
     assert jobs["deliver"]["permissions"]["id-token"] == "write"
