@@ -56,6 +56,7 @@ class PlatformParameters:
     serving_instance_count: int = 2
     traffic_shifting: TrafficShifting = TrafficShifting.CANARY
     traffic_shift_wait_in_seconds: int = 300
+    kept_versions: int = 3
     serverless_memory_in_mb: int = 2048
     serverless_max_concurrency: int = 5
     confidence_threshold: float = 0.93

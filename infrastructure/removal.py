@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 
 from infrastructure.templates import Template
 from lambdas.deploy_inference_workflow.errors import DeploymentError, DeploymentInProgressError
+from lambdas.deploy_inference_workflow.retirement import Hosting
+from lambdas.deploy_inference_workflow.retirement import is_gone as _is_gone
 from lambdas.deploy_inference_workflow.stacks import Desired, Stack, StackState
 
 #: Marks a stack whose data shall go; CloudFormation takes a new DeletionPolicy only together with another change.
@@ -238,7 +240,9 @@ class Removal:
         for model in inventory.models:
             _unless_gone(sagemaker.delete_model, ModelName=model)
         if inventory.endpoint_configs or inventory.models:
-            self.say(f"{len(inventory.endpoint_configs)} endpoint configurations and {len(inventory.models)} models of runs deleted")
+            self.say(
+                f"{len(inventory.endpoint_configs)} endpoint configurations and {len(inventory.models)} models of runs and earlier deployments deleted"
+            )
 
     def _delete_endpoint(self) -> None:
         sagemaker, name = self._client("sagemaker"), self.names.staging_endpoint
@@ -263,7 +267,7 @@ class Removal:
             raise
 
     def _staging(self, executions: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Configurations of the staging endpoint and the models in them; and models of the pipeline's executions that got no further.
+        """Configurations of the staging endpoint, those that production had before, and the models in them; and models of executions that got no further.
 
         Other pipelines of the account name their models `pipelines-...` too, so that a name is no sign of whose it is.
         """
@@ -275,12 +279,17 @@ class Removal:
         for name in configs:
             described = sagemaker.describe_endpoint_config(EndpointConfigName=name)
             models |= {variant["ModelName"] for variant in described["ProductionVariants"] if variant.get("ModelName")}
+        hosting = Hosting(sagemaker, self.names.project)
+        # What the stack has now goes with the stack.
+        used = hosting.in_use()
+        before = [config for config in hosting.configs() if config.package is not None and config.name not in used.configs]
+        models |= {model for config in before for model in config.models} - used.models
         ids = {arn.rpartition("/")[2] for arn in executions} | {name.removeprefix(f"{endpoint}-") for name in configs}
         pages = sagemaker.get_paginator("list_models").paginate(NameContains="pipelines-")
         for name in (item["ModelName"] for page in pages for item in page["Models"]):
             if any(name.startswith(f"pipelines-{identifier}-") for identifier in ids):
                 models.add(name)
-        return tuple(sorted(configs)), tuple(sorted(models))
+        return tuple(sorted([*configs, *(config.name for config in before)])), tuple(sorted(models))
 
     # --- data and history -------------------------------------------------------------------------------------------------------------------
 
@@ -392,12 +401,3 @@ def _unless_gone(request: Callable[..., Json], **arguments: str) -> None:
     except ClientError as error:
         if not _is_gone(error):
             raise
-
-
-def _is_gone(error: ClientError) -> bool:
-    """Whether AWS says that something is not there; SageMaker says it of most things in the words of its messages only."""
-    details = error.response["Error"]
-    if details["Code"] in ("ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "404"):
-        return True
-    message = details.get("Message", "")
-    return details["Code"] == "ValidationException" and any(text in message for text in ("Could not find", "does not exist", "not found"))

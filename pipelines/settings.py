@@ -286,6 +286,9 @@ class ProductionSettings(_Section):
     instance_count: int = Field(ge=1, le=100, description="Instances of an endpoint with instances; with 1 there is no canary.")
     traffic_shifting: Literal["all-at-once", "canary", "linear"] = Field(description="How a new version takes over on instances.")
     traffic_shift_wait_seconds: int = Field(ge=0, le=600, description="How long the alarms are watched after each step of that.")
+    kept_versions: int = Field(
+        ge=1, le=100, description="Versions before the one in production whose functions, models and endpoint configurations are kept."
+    )
 
 
 class CicdSettings(_Section):

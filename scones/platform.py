@@ -72,6 +72,7 @@ def platform_parameters(settings: Settings) -> PlatformParameters:
         serving_instance_count=production.instance_count,
         traffic_shifting=TrafficShifting(production.traffic_shifting),
         traffic_shift_wait_in_seconds=production.traffic_shift_wait_seconds,
+        kept_versions=production.kept_versions,
         serverless_memory_in_mb=production.serverless_memory_mb,
         serverless_max_concurrency=production.serverless_max_concurrency,
         confidence_threshold=settings.evaluation.confidence_threshold,

@@ -31,12 +31,16 @@ _DEPLOYED = "Inference stack deployed"
 
 @dataclass(frozen=True)
 class Deployment:
-    """One line of production's history: `model_package_arn` serves since `at`, or could not be deployed (`failure`)."""
+    """One line of production's history: `model_package_arn` serves since `at`, or could not be deployed (`failure`).
+
+    `endpoint_config` is the newest configuration that still serves that version, or could at once; None when none is kept.
+    """
 
     at: datetime
     model_package_arn: str
     outcome: str
     failure: str | None = None
+    endpoint_config: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the deployment as --json prints it."""
@@ -47,6 +51,7 @@ class Deployment:
             "outcome": self.outcome,
             "failure": self.failure,
             "model_package_arn": self.model_package_arn,
+            "endpoint_config": self.endpoint_config,
         }
 
 
@@ -112,14 +117,23 @@ class Production:
     def history(self) -> list[Deployment]:
         """Return what was deployed, newest first, as far back as the deploying function's log is kept."""
         found = []
+        kept = self.kept_configs()
         for line in log_streams.read(self._target, log_streams.of_function(self.function_name())):
             record = _record(line.message)
             at = datetime.fromtimestamp(line.timestamp / 1000, UTC)
             if record.get("message") == _DEPLOYED and record.get("outcome") in ("created", "updated"):
-                found.append(Deployment(at, str(record.get("serves", "")), str(record["outcome"])))
+                served = str(record.get("serves", ""))
+                found.append(Deployment(at, served, str(record["outcome"]), None, kept.get(served)))
             elif "error_name" in record:
                 found.append(Deployment(at, str(record.get("model_package_arn", "")), "failed", str(record.get("message", ""))))
         return found[::-1]
+
+    def kept_configs(self) -> dict[str, str]:
+        """Return the endpoint configurations of production that are kept, the newest of each model version, by the version's ARN."""
+        from lambdas.deploy_inference_workflow.retirement import Hosting
+
+        configs = Hosting(self._target.client("sagemaker"), self._settings.project.name).configs()
+        return {config.package: config.name for config in reversed(configs) if config.package}
 
     def rollback_target(self, serving: str, version: str | None) -> ModelVersion:
         """Return the version that production shall go back to: the one that was asked for, else the one that served before this one.

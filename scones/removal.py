@@ -71,7 +71,9 @@ def print_plan(console: Console, inventory: Inventory, delete_data: bool) -> Non
     if inventory.staging_endpoint is not None:
         console.print(f"  the endpoint {inventory.staging_endpoint}")
     if inventory.endpoint_configs or inventory.models:
-        console.print(f"  {len(inventory.endpoint_configs)} endpoint configurations and {len(inventory.models)} models that runs left")
+        console.print(
+            f"  {len(inventory.endpoint_configs)} endpoint configurations and {len(inventory.models)} models that runs and earlier deployments left"
+        )
     if delete_data:
         console.print("[bold red]Goes, and cannot be brought back:[/]")
         _print_data(console, inventory)

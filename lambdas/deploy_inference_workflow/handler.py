@@ -12,13 +12,15 @@ SageMaker sends an event on any change of a model package, may send one twice, a
 The function waits for CloudFormation, so that a deployment that fails is an invocation that fails: Lambda tries the event twice more (a
 retry goes on waiting for a deployment that outlived the function) and then moves it, with the error, to the dead-letter queue. A deployment
 that failed is not made again by a retry, which would put the same bad version before customers three times: it is only reported again.
+
+After a deployment, what deployments and pipeline executions left is taken away but for the last few (`retirement.py`).
 """
 
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +36,7 @@ from lambdas.deploy_inference_workflow.errors import (
     NoRollbackTargetError,
 )
 from lambdas.deploy_inference_workflow.registry import APPROVED, COMPLETED, DETAIL_TYPE, REJECTED, ModelPackage, ModelPackageArn, Registry
+from lambdas.deploy_inference_workflow.retirement import OutOfTimeError, Retirement
 from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
 
 # Left for answering when the function's own time is nearly over.
@@ -51,16 +54,18 @@ class Settings:
     template_url: str
     deployment_role_arn: str
     parameters: Mapping[str, str]
+    kept_versions: int
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Reads MODEL_PACKAGE_GROUP_NAME, STACK_NAME, TEMPLATE_URL, DEPLOYMENT_ROLE_ARN and STACK_PARAMETERS (a JSON object of texts)."""
+        """Reads MODEL_PACKAGE_GROUP_NAME, STACK_NAME, TEMPLATE_URL, DEPLOYMENT_ROLE_ARN, STACK_PARAMETERS (a JSON object of texts), KEPT_VERSIONS."""
         return cls(
             environment["MODEL_PACKAGE_GROUP_NAME"],
             environment["STACK_NAME"],
             environment["TEMPLATE_URL"],
             environment["DEPLOYMENT_ROLE_ARN"],
             json.loads(environment["STACK_PARAMETERS"]),
+            int(environment["KEPT_VERSIONS"]),
         )
 
     @property
@@ -147,11 +152,11 @@ def lambda_handler(event: Any, context: Any) -> dict[str, str]:
         reason = change.reason_to_ignore(settings.group, account, region)
         if reason is not None:
             return _ignored(change, reason)
-        stack = Stack(
-            cloudformation(),
-            settings.stack_name,
-            lambda: context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS,
-        )
+
+        def seconds_left() -> float:
+            return float(context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS)
+
+        stack = Stack(cloudformation(), settings.stack_name, seconds_left)
         decision = _Decision(settings, Registry(sagemaker()), change)
         outcome, _ = stack.apply(decision)
     except DeploymentError as error:
@@ -160,6 +165,8 @@ def lambda_handler(event: Any, context: Any) -> dict[str, str]:
     if outcome is Change.NONE_WANTED:
         return _ignored(change, decision.reason)
     logger.info("Inference stack deployed", extra={"outcome": outcome, "serves": decision.target, "stack": settings.stack_name})
+    if outcome in (Change.CREATED, Change.UPDATED):
+        _retire(settings, seconds_left)
     return {"outcome": outcome, "model_package_arn": decision.target, "reason": decision.reason}
 
 
@@ -225,6 +232,32 @@ def _ignored(change: PackageChange, reason: str) -> dict[str, str]:
     return {"outcome": "ignored", "model_package_arn": change.arn.arn, "reason": reason}
 
 
+def _retire(settings: Settings, seconds_left: Callable[[], float]) -> None:
+    """Takes away what is no longer kept. The deployment is done: nothing here may turn it into a failed invocation, which Lambda would repeat."""
+
+    def check_time() -> None:
+        if seconds_left() <= 0:
+            raise OutOfTimeError
+
+    retirement = Retirement(
+        sagemaker(), functions(), cloudformation(), settings.parameters["Project"], settings.stack_name, settings.kept_versions, check_time
+    )
+    try:
+        retired = retirement.run()
+    except OutOfTimeError:
+        logger.warning("No time is left to take retired versions away; the next deployment does it")
+        return
+    except Exception as error:  # noqa: BLE001  # whatever it is, production serves
+        logger.warning(
+            "Retired versions were not taken away; the next deployment tries again", extra={"why": f"{type(error).__name__}: {error}"}
+        )
+        return
+    logger.info(
+        "Retired versions taken away",
+        extra={"configs": retired.configs, "models": retired.models, "functions": retired.functions, "failures": retired.failures},
+    )
+
+
 def _config() -> Config:
     return Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30)
 
@@ -239,3 +272,9 @@ def cloudformation() -> Any:
 def sagemaker() -> Any:
     """Returns the SageMaker client of this execution environment."""
     return boto3.client("sagemaker", config=_config())
+
+
+@functools.cache
+def functions() -> Any:
+    """Returns the Lambda client of this execution environment."""
+    return boto3.client("lambda", config=_config())

@@ -129,7 +129,11 @@ def _show_plan(context: Context, document: dict[str, Any], changes: tuple[Resour
 @settings_options
 @command_options()
 def history(context: Context, stage: str | None, overrides: tuple[str, ...]) -> None:
-    """List what was deployed to production and what could not be, newest first, as far back as the function's log is kept."""
+    """List what was deployed to production and what could not be, newest first, as far back as the function's log is kept.
+
+    Where an endpoint configuration is named, it is still there, and the endpoint can be switched to it at once (past CloudFormation; `scones aws
+    diff` tells of it then, and the next deployment takes it back). `scones deploy rollback` goes the whole way: functions, workflow, smoke test.
+    """
     deployments = _production(context, stage, overrides).history()
 
     def human(console: Console) -> None:
@@ -140,12 +144,14 @@ def history(context: Context, stage: str | None, overrides: tuple[str, ...]) -> 
             console.print("Nothing was deployed yet. Approve a version: scones models approve")
             return
         table = Table(box=None, pad_edge=False)
-        for heading in ("when", "version", "outcome", "why not"):
+        for heading in ("when", "version", "outcome", "endpoint configuration", "why not"):
             table.add_column(heading, overflow="fold")
         for item in deployments:
             row = item.document()
             version = "" if row["version"] is None else str(row["version"])
-            table.add_row(f"{item.at:%Y-%m-%d %H:%M:%S}", version, item.outcome, escape(item.failure or ""))
+            table.add_row(
+                f"{item.at:%Y-%m-%d %H:%M:%S}", version, item.outcome, escape(item.endpoint_config or ""), escape(item.failure or "")
+            )
         console.print(table)
 
     context.output.result([item.document() for item in deployments], human)

@@ -53,6 +53,10 @@ class Product:
             self._clients[service] = self.region.client(service)
         return self._clients[service]
 
+    def wait(self, condition: Callable[[], Any]) -> Any:
+        """Wait until something holds."""
+        return self._poll(condition)
+
     def deploy(self, **parameters: Any) -> PlatformOutputs:
         """Deploy the platform with these parameters."""
         self.outputs = deploy_platform(self, PlatformParameters(**parameters))

@@ -84,6 +84,17 @@ def test_history_says_what_served_when(versions: list[str]) -> None:
     assert [(item["version"], item["outcome"]) for item in history] == [(2, "updated"), (1, "created")]
 
 
+def test_history_names_the_endpoint_configurations_that_production_can_be_switched_to(product: Product, versions: list[str]) -> None:
+    second, first = (item["endpoint_config"] for item in scones("deploy", "history", "--json").document)
+    sagemaker = product.client("sagemaker")
+    assert sagemaker.describe_endpoint(EndpointName="scones-production")["EndpointConfigName"] == second
+    assert first != second
+    assert first in scones("deploy", "history").stdout
+    for config, package in ((first, versions[0]), (second, versions[1])):
+        (variant,) = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+        assert sagemaker.describe_model(ModelName=variant["ModelName"])["Containers"] == [{"ModelPackageName": package}]
+
+
 def test_a_dry_run_of_a_rollback_shows_what_would_change_and_changes_nothing(product: Product, versions: list[str]) -> None:
     plan = scones("deploy", "rollback", "--dry-run", "--json").document
     assert (plan["from"]["version"], plan["to"]["version"], plan["outcome"]) == (2, 1, "planned")

@@ -20,12 +20,13 @@ ANOTHERS_MODEL = "pipelines-zzzzzzzz9999-CreateModel-other"
 
 @pytest.fixture(scope="module")
 def product(region: Region) -> Product:
-    """A system in use: a platform, a version in production, staging as a run leaves it, photos with old versions, and things of others."""
+    """A system in use: a platform, a version in production and one before it, staging as a run leaves it, photos with old versions, and things of others."""
     product = Product(region, poll)
     product.deploy()
-    arn = product.register()
-    product.decide(arn)
-    product.settled("CREATE_COMPLETE", arn)
+    for status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        arn = product.register()
+        product.decide(arn)
+        product.settled(status, arn)
     sagemaker, s3 = product.client("sagemaker"), product.client("s3")
     ours = f"pipelines-{EXECUTION}-CreateModel-x"
     for name in (ours, ANOTHERS_MODEL):
@@ -69,8 +70,12 @@ def test_a_dry_run_says_what_goes_and_what_stays_and_removes_nothing(product: Pr
     assert (inference["stack"], inference["stays"]) == ("scones-inference", [])
     assert {"ArtifactBucket", "ModelPackageGroup"} <= set(platform["stays"])
     assert {"DeployFunction", "PipelineRole", "ApprovalRule"} <= set(platform["goes"])
-    assert before["models"] == [f"pipelines-{EXECUTION}-CreateModel-x"]
-    assert before["endpoint_configs"] == [f"scones-staging-{EXECUTION}"]
+    # Of the version before, which CloudFormation kept, as well.
+    assert [name for name in before["models"] if name.startswith("pipelines-")] == [f"pipelines-{EXECUTION}-CreateModel-x"]
+    assert f"scones-staging-{EXECUTION}" in before["endpoint_configs"]
+    assert (len(before["models"]), len(before["endpoint_configs"])) == (2, 2)
+    serving = product.client("sagemaker").describe_endpoint(EndpointName="scones-production")["EndpointConfigName"]
+    assert serving not in before["endpoint_configs"]
     text = scones("aws", "destroy", "--dry-run", "--delete-data").stdout
     assert "Goes, and cannot be brought back:" in text
     assert f"the bucket {BUCKET}: " in text
@@ -108,9 +113,11 @@ def test_it_breaks_off_and_goes_on_and_keeps_the_data(product: Product, monkeypa
     assert not left & {"DeployFunction", "PipelineRole", "ApprovalRule"}
     versions = product.client("s3").list_object_versions(Bucket=BUCKET, Prefix="raw/")
     assert (len(versions["Versions"]), len(versions["DeleteMarkers"])) == (2, 1)
-    assert len(product.client("sagemaker").list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"]) == 1
+    assert len(product.client("sagemaker").list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"]) == 2
     assert product.client("sagemaker").list_endpoints()["Endpoints"] == []
     assert product.client("iam").list_roles()["Roles"] == []
+    assert [item["EndpointConfigName"] for item in product.client("sagemaker").list_endpoint_configs()["EndpointConfigs"]] == ["of-others"]
+    assert [item["ModelName"] for item in product.client("sagemaker").list_models()["Models"]] == [ANOTHERS_MODEL]
     assert others_are_untouched(product)
 
 

@@ -57,6 +57,8 @@ UNBOUND_ACTIONS: Mapping[str, str] = {
     "logs:ListLogDeliveries": "as logs:CreateLogDelivery",
     "logs:PutResourcePolicy": "as logs:CreateLogDelivery",
     "logs:UpdateLogDelivery": "as logs:CreateLogDelivery",
+    "sagemaker:ListEndpointConfigs": "the deploying function finds by their tags what was replaced: CloudFormation makes up the names",
+    "sagemaker:ListEndpoints": "what any endpoint of the account uses is not taken away",
     "sagemaker:ListProcessingJobs": "a job of a pipeline is found by the beginning of its name, as AWS writes its ARN in lower case",
     "sns:GetSubscriptionAttributes": "CloudFormation changes a subscription of the platform with it; a subscription has no name to bind it to",
     "sns:SetSubscriptionAttributes": "as sns:GetSubscriptionAttributes",

@@ -249,12 +249,13 @@ ENVIRONMENT = {
     "TEMPLATE_URL": "https://bucket.s3.us-east-2.amazonaws.com/code/templates/inference/1.yaml",
     "DEPLOYMENT_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/deployment",
     "STACK_PARAMETERS": json.dumps(PARAMETERS),
+    "KEPT_VERSIONS": "3",
 }
 
 
 def release(**settings: str) -> str:
     """The release of a stack with these settings."""
-    return handler.Settings("", "", ENVIRONMENT["TEMPLATE_URL"], "", PARAMETERS | settings).release
+    return handler.Settings("", "", ENVIRONMENT["TEMPLATE_URL"], "", PARAMETERS | settings, 3).release
 
 
 @dataclass
@@ -302,8 +303,8 @@ def test_the_first_approval_creates_the_stack_with_exactly_that_version(world: W
 
 
 def test_a_release_is_the_template_with_its_settings_and_not_the_model() -> None:
-    same = handler.Settings("", "", ENVIRONMENT["TEMPLATE_URL"], "", dict(reversed(PARAMETERS.items()))).release
-    other_template = handler.Settings("", "", "https://elsewhere", "", PARAMETERS).release
+    same = handler.Settings("", "", ENVIRONMENT["TEMPLATE_URL"], "", dict(reversed(PARAMETERS.items())), 1).release
+    other_template = handler.Settings("", "", "https://elsewhere", "", PARAMETERS, 3).release
     assert same == release()
     assert len({same, other_template, release(Project="other")}) == 3
 

@@ -45,6 +45,7 @@ def test_what_the_settings_leave_alone_is_as_the_template_says() -> None:
         ("production.instance_count=3", "ServingInstanceCount", "3"),
         ("production.traffic_shifting=linear", "TrafficShifting", "linear"),
         ("production.traffic_shift_wait_seconds=60", "TrafficShiftWaitInSeconds", "60"),
+        ("production.kept_versions=5", "KeptVersions", "5"),
         ("production.serverless_memory_mb=3072", "ServerlessMemoryInMB", "3072"),
         ("production.serverless_max_concurrency=7", "ServerlessMaxConcurrency", "7"),
         ("evaluation.confidence_threshold=0.8", "ConfidenceThreshold", "0.8"),
