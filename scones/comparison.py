@@ -31,7 +31,7 @@ class StackDifference:
         stack: Its name.
         status: CloudFormation's status; None when it is not deployed.
         changes: What the sources would change; None when that is not known.
-        reason: Why it is not known.
+        reason: Why it is not known; of a stack that is not deployed, that it was deleted.
         drift: What was changed by hand; None when the stack is not deployed.
     """
 
@@ -43,8 +43,8 @@ class StackDifference:
 
     @property
     def differs(self) -> bool:
-        """Whether the sources would change something, or something was changed by hand."""
-        return bool(self.changes) or (self.drift is not None and bool(self.drift.resources))
+        """Whether the sources would change something, something was changed by hand, or the stack was deleted."""
+        return bool(self.changes) or (self.drift is not None and bool(self.drift.resources)) or (self.status is None and bool(self.reason))
 
     def document(self) -> dict[str, Any]:
         """Return the difference as --json prints it."""
@@ -102,14 +102,15 @@ class Comparison:
         from infrastructure.changes import ChangeSets
         from infrastructure.deploy import watched_stack
         from infrastructure.drift import detect_drift
+        from infrastructure.reality import Reality
         from lambdas.deploy_inference_workflow.errors import DeploymentError
 
         stack = watched_stack(self._session, name, self._deadline, self._say)
         state = stack.settle()
-        if state is None or state.status == "REVIEW_IN_PROGRESS":
-            return StackDifference(name, None)
         client = self._session.client("cloudformation")
-        drift = detect_drift(client, name, stack.seconds_left)
+        if state is None or state.status == "REVIEW_IN_PROGRESS":
+            return StackDifference(name, None, reason=_deleted(client, name))
+        drift = Reality(self._session, state).added_to(detect_drift(client, name, stack.seconds_left))
         if wanted is None:
             return StackDifference(name, state.status, None, f"deployed by its own command, scones {name.rpartition('-')[2]} deploy", drift)
         if state.is_leftover:
@@ -126,12 +127,19 @@ class Comparison:
             return StackDifference(name, state.status, None, str(error), drift)
 
 
+def _deleted(client: Any, name: str) -> str | None:
+    """Return when a stack that is not there was deleted; CloudFormation knows it for 90 days."""
+    pages = client.get_paginator("list_stacks").paginate(StackStatusFilter=["DELETE_COMPLETE"])
+    moments = [item["DeletionTime"] for page in pages for item in page["StackSummaries"] if item["StackName"] == name]
+    return f"deleted at {max(moments):%Y-%m-%d %H:%M:%S} UTC" if moments else None
+
+
 def print_difference(console: Console, difference: StackDifference) -> None:
     """Print how one stack differs."""
     from rich.markup import escape
 
     if difference.status is None:
-        console.print(f"[bold]{difference.stack}[/]: not deployed")
+        console.print(f"[bold]{difference.stack}[/]: not deployed{f' ({difference.reason})' if difference.reason else ''}")
         return
     console.print(f"[bold]{difference.stack}[/] ({difference.status})")
     if difference.changes is None:

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.cloudformation.blueprint import check_references
 from localcloud.cloudformation.changes import Plan
+from localcloud.cloudformation.drift import Drifts
 from localcloud.cloudformation.engine import Engine
 from localcloud.cloudformation.errors import unsupported, validation_error
 from localcloud.cloudformation.parameters import ParameterSpec, ParameterValue, declared
@@ -59,6 +60,7 @@ class CloudFormationService(Service):
         self._registry = build_registry(self)
         clients = lambda service: cloud.clients(service)  # noqa: E731  # cloud.clients needs the port, which is not known yet
         self.engine = Engine(self.state, self._registry, clients, place, flush=lambda: cloud.snapshots.flush(), publish=self._publish)
+        self._drifts = Drifts(self.state, cloud.db, clients)
         self._templates = Templates(self._registry, place, self._read_object, self._is_own_host, self._ssm_value)
         self._events: queue.SimpleQueue[tuple[Document, Document] | None] = queue.SimpleQueue()
         self._publisher: threading.Thread | None = None
@@ -304,7 +306,7 @@ class CloudFormationService(Service):
                     "StackStatusReason": stack.get("StackStatusReason"),
                     "ParentId": stack.get("ParentId"),
                     "RootId": stack.get("RootId"),
-                    "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
+                    "DriftInformation": self._drifts.information(stack),
                 }
             )
             for stack in page
@@ -369,7 +371,7 @@ class CloudFormationService(Service):
                 "Timestamp": member.timestamp,
                 "ResourceStatus": member.status,
                 "ResourceStatusReason": member.reason,
-                "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"},
+                "DriftInformation": self._drifts.information(stack, member.logical_id),
             }
         )
 
@@ -393,8 +395,39 @@ class CloudFormationService(Service):
             "Outputs": stack.get("Outputs") or [],
             "Tags": tag_list(stack.get("Tags") or {}),
             "EnableTerminationProtection": bool(stack.get("EnableTerminationProtection")),
-            "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
+            "DriftInformation": self._drifts.information(stack),
         }
+
+    # --- drift --------------------------------------------------------------------------------------------------------------------------------
+
+    def detect_stack_drift(self, params: Params) -> Params:
+        """Compare a stack with reality."""
+        stack = self._stack(params["StackName"])
+        return {"StackDriftDetectionId": self._drifts.detect(stack, params.get("LogicalResourceIds"))}
+
+    def detect_stack_resource_drift(self, params: Params) -> Params:
+        """Compare one resource with reality."""
+        stack, name = self._stack(params["StackName"]), params["LogicalResourceId"]
+        self._drifts.detect(stack, [name])
+        found = next((item for item in self._drifts.of_stack(stack) if item["LogicalResourceId"] == name), None)
+        if found is None:
+            raise validation_error(f"Drift detection is not supported by localcloud for the type of resource {name}, or it cannot be read")
+        return {"StackResourceDrift": found}
+
+    def describe_stack_drift_detection_status(self, params: Params) -> Params:
+        """Return how a detection ended."""
+        return self._drifts.detection(params["StackDriftDetectionId"])
+
+    def describe_stack_resource_drifts(self, params: Params) -> Params:
+        """Return what the last detections found of a stack's resources."""
+        wanted = params.get("StackResourceDriftStatusFilters")
+        found = [
+            item
+            for item in self._drifts.of_stack(self._stack(params["StackName"]))
+            if not wanted or item["StackResourceDriftStatus"] in wanted
+        ]
+        page, token = _page(found, params.get("NextToken"))
+        return _without_none({"StackResourceDrifts": page, "NextToken": token})
 
     # --- templates ----------------------------------------------------------------------------------------------------------------------------
 

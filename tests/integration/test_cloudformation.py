@@ -18,6 +18,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from infrastructure.packaging import PLATFORM_TEMPLATE
+from infrastructure.templates import template_body
+from localcloud.cloudformation.readers import READERS
+
 Json = Any
 Poll = Callable[..., Any]
 
@@ -262,6 +266,20 @@ class Stacks:
         pages = self.client.get_paginator("list_stack_resources").paginate(StackName=self._ids[name])
         return {r["LogicalResourceId"]: r.get("PhysicalResourceId", "") for page in pages for r in page["StackResourceSummaries"]}
 
+    def drifted(self, name: str) -> list[dict[str, Any]]:
+        """Return what is not as the stack made it; what can be compared is compared."""
+        detection = self.client.detect_stack_drift(StackName=name)["StackDriftDetectionId"]
+        status = self.client.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
+        assert status["DetectionStatus"] == "DETECTION_COMPLETE", status
+        drifts = self.client.describe_stack_resource_drifts(StackName=name)["StackResourceDrifts"]
+        compared = {drift["LogicalResourceId"] for drift in drifts}
+        pages = self.client.get_paginator("list_stack_resources").paginate(StackName=name)
+        kinds = {item["LogicalResourceId"]: item["ResourceType"] for page in pages for item in page["StackResourceSummaries"]}
+        assert compared == {logical_id for logical_id, kind in kinds.items() if kind in READERS}
+        found = [drift for drift in drifts if drift["StackResourceDriftStatus"] != "IN_SYNC"]
+        assert (status["StackDriftStatus"], status["DriftedStackResourceCount"]) == ("DRIFTED" if found else "IN_SYNC", len(found))
+        return found
+
     def outputs(self, name: str) -> dict[str, str]:
         return {output["OutputKey"]: output["OutputValue"] for output in self.settled(name)["Outputs"]}
 
@@ -418,10 +436,12 @@ def test_every_type_is_made_changed_put_back_and_deleted(stacks: Stacks, region:
     answer = region.client("lambda").invoke(FunctionName=stacks.outputs("first")["Function"], Payload=b'"hello"')
     assert json.loads(answer["Payload"].read()) == {"suffix": "one", "number": "5", "event": "hello"}
     assert created["Tags"] == tags
+    assert stacks.drifted("first") == []
     assert {"Key": "team", "Value": "scones"} in region.client("s3").get_bucket_tagging(Bucket=stacks.outputs("first")["Bucket"])["TagSet"]
 
     assert stacks.update("first", Parameters=suffix("two"))["StackStatus"] == "UPDATE_COMPLETE", stacks.reasons("first")
     assert stacks.outputs("first")["Said"] == "TWOtrue"
+    assert stacks.drifted("first") == []
     updated = observed(region, stacks.resources("first"), "first")
     assert stacks.create("second", EVERYTHING, Parameters=suffix("two"), Tags=tags)["StackStatus"] == "CREATE_COMPLETE", stacks.reasons(
         "second"
@@ -579,6 +599,59 @@ def test_a_stack_as_it_is_described(stacks: Stacks) -> None:
     assert stacks.client.describe_stacks(StackName=stack["StackId"])["Stacks"][0]["StackStatus"] == "DELETE_COMPLETE"
 
 
+def test_drift_is_what_differs_from_what_the_template_sets(stacks: Stacks, region: Any) -> None:
+    template = """
+Resources:
+  Rule: {Type: AWS::Events::Rule, Properties: {ScheduleExpression: rate(1 day), State: ENABLED}}
+  Queue: {Type: AWS::SQS::Queue}
+  Policy:
+    Type: AWS::SQS::QueuePolicy
+    Properties:
+      Queues: [!Ref Queue]
+      PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Principal: "*", Action: "sqs:SendMessage", Resource: !GetAtt Queue.Arn}]}
+"""
+    assert stacks.create("drift", template)["DriftInformation"] == {"StackDriftStatus": "NOT_CHECKED"}
+    assert stacks.drifted("drift") == []
+    rule, queue = (stacks.resources("drift")[name] for name in ("Rule", "Queue"))
+    # Of what the template does not set, nothing is compared.
+    region.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="ENABLED", Description="by hand")
+    assert stacks.drifted("drift") == []
+    region.client("events").put_rule(Name=rule, ScheduleExpression="rate(2 days)", State="DISABLED")
+    region.client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"Policy": ""})
+    policy, changed = sorted(stacks.drifted("drift"), key=lambda item: str(item["LogicalResourceId"]))
+    assert (policy["LogicalResourceId"], policy["StackResourceDriftStatus"]) == ("Policy", "DELETED")
+    assert "ActualProperties" not in policy
+    assert changed["StackResourceDriftStatus"] == "MODIFIED"
+    assert changed["PropertyDifferences"] == [
+        {
+            "PropertyPath": "/ScheduleExpression",
+            "ExpectedValue": "rate(1 day)",
+            "ActualValue": "rate(2 days)",
+            "DifferenceType": "NOT_EQUAL",
+        },
+        {"PropertyPath": "/State", "ExpectedValue": "ENABLED", "ActualValue": "DISABLED", "DifferenceType": "NOT_EQUAL"},
+    ]
+    assert stacks.settled("drift")["DriftInformation"]["StackDriftStatus"] == "DRIFTED"
+    client = stacks.client
+    described = {item["LogicalResourceId"]: item for item in client.describe_stack_resources(StackName="drift")["StackResources"]}
+    assert described["Rule"]["DriftInformation"]["StackResourceDriftStatus"] == "MODIFIED"
+    assert described["Queue"]["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
+    only = client.describe_stack_resource_drifts(StackName="drift", StackResourceDriftStatusFilters=["DELETED"])["StackResourceDrifts"]
+    assert [item["LogicalResourceId"] for item in only] == ["Policy"]
+    region.client("events").delete_rule(Name=rule)
+    found = client.detect_stack_resource_drift(StackName="drift", LogicalResourceId="Rule")["StackResourceDrift"]
+    assert found["StackResourceDriftStatus"] == "DELETED"
+    assert "Resource Nothing does not exist" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Nothing")
+    assert "not supported by localcloud" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Queue")
+    assert "does not exist" in refused(client.describe_stack_drift_detection_status, StackDriftDetectionId="0" * 36)
+    assert (
+        stacks.create("broken", "Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: '!'}}}")["StackStatus"]
+        == "ROLLBACK_COMPLETE"
+    )
+    assert "while it is in ROLLBACK_COMPLETE state" in refused(client.detect_stack_drift, StackName="broken")
+    stacks.delete("drift")
+
+
 def test_requests_that_are_refused(stacks: Stacks) -> None:
     client = stacks.client
     assert refused(client.update_stack, StackName="nothing", TemplateBody=QUEUE).endswith("Stack [nothing] does not exist")
@@ -592,7 +665,6 @@ def test_requests_that_are_refused(stacks: Stacks) -> None:
     assert "StackPolicyBody is not supported by localcloud" in refused(
         client.create_stack, StackName="x", TemplateBody=QUEUE, StackPolicyBody="{}"
     )
-    assert "cloudformation:DetectStackDrift is not supported by localcloud" in refused(client.detect_stack_drift, StackName="x")
     assert "cloudformation:SetStackPolicy is not supported by localcloud" in refused(
         client.set_stack_policy, StackName="x", StackPolicyBody="{}"
     )
@@ -1122,7 +1194,7 @@ def test_after_kill_9_operations_are_ended_and_stacks_usable(start: Callable[[],
 
 
 def test_the_platform_is_created_and_unchanged_the_second_time(stacks: Stacks, region: Any) -> None:
-    template = (Path(__file__).resolve().parents[2] / "infrastructure" / "platform.yaml").read_text()
+    template = template_body(PLATFORM_TEMPLATE)
     assert stacks.create("platform", template)["StackStatus"] == "CREATE_COMPLETE", stacks.reasons("platform")
     assert stacks.outputs("platform")["ArtifactBucketName"] == "scones-dev-123456789012-us-east-1"
     assert refused(stacks.client.update_stack, StackName="platform", TemplateBody=template, Capabilities=CAPABILITIES).endswith(
