@@ -22,6 +22,11 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
         "A permission is missing. If the role is one of the platform's: scones aws diff shows whether it was changed, scones aws bootstrap puts it right.",
     ),
     (
+        re.compile(r'Could not find endpoint \\*"'),
+        "The endpoint was deleted by hand. Make it again with the configuration that it had, which scones deploy history names: `aws sagemaker create-endpoint "
+        "--endpoint-name NAME --endpoint-config-name CONFIGURATION`; then `aws cloudformation continue-update-rollback --stack-name STACK`, and deploy again.",
+    ),
+    (
         re.compile(r"UPDATE_ROLLBACK_FAILED"),
         "Was something deleted by hand? scones aws diff shows it. `aws cloudformation continue-update-rollback --resources-to-skip ID` goes on without it.",
     ),

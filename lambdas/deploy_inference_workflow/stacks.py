@@ -179,7 +179,7 @@ class Stack:
         """
         if state is not None and state.status == "UPDATE_ROLLBACK_FAILED":
             raise StackNotUpdatableError(
-                f"The stack {self.name} is in UPDATE_ROLLBACK_FAILED ({self._failure_reasons(state)}). Mend the cause, run "
+                f"The stack {self.name} is in UPDATE_ROLLBACK_FAILED ({self.failure_reasons(state)}). Mend the cause, run "
                 f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then try again."
             )
 
@@ -230,7 +230,7 @@ class Stack:
         raise self._failure(state)
 
     def _failure(self, state: StackState) -> DeploymentFailedError:
-        return DeploymentFailedError(f"The stack {self.name} is in {state.status}: {self._failure_reasons(state)}")
+        return DeploymentFailedError(f"The stack {self.name} is in {state.status}: {self.failure_reasons(state)}")
 
     def _last_token(self, state: StackState) -> str | None:
         """Returns what asked for the stack's last operation."""
@@ -243,7 +243,7 @@ class Stack:
         while (state := self._describe(stack_id)) is not None and state.status != "DELETE_COMPLETE":
             if state.status == "DELETE_FAILED":
                 raise StackNotUpdatableError(
-                    f"The stack {self.name}, or what a failed creation left of it, cannot be deleted ({self._failure_reasons(state)}). "
+                    f"The stack {self.name}, or what a failed creation left of it, cannot be deleted ({self.failure_reasons(state)}). "
                     "Delete the stack, then try again."
                 )
             if self._seconds_left() <= pause:
@@ -251,7 +251,7 @@ class Stack:
             time.sleep(pause)
             pause = min(pause * POLL_GROWTH, LAST_POLL_SECONDS)
 
-    def _failure_reasons(self, state: StackState) -> str:
+    def failure_reasons(self, state: StackState) -> str:
         """Returns why the last operation on the stack failed, in the words of the resources that failed first."""
         reasons: list[str] = []
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=state.stack_id)

@@ -68,7 +68,9 @@ def rollback(context: Context, version: str | None, dry_run: bool, stage: str | 
     try:
         decision = production.redeploy(found.arn, later_than(state.parameters["DecidedAt"]), context.output.note)
     except DeploymentError as error:
-        hint = f"Version {present} serves on. {advice(str(error)) or 'See: scones status'}"
+        # A rollback that failed, too, leaves nobody knows what.
+        serves = "" if "UPDATE_ROLLBACK_FAILED" in str(error) else f"Version {present} serves on. "
+        hint = f"{serves}{advice(str(error)) or 'See: scones status'}"
         raise SconesError(f"Version {found.number} was not deployed: {error}", hint) from error
     if decision.outcome == "ignored":
         raise SconesError(f"Version {found.number} was not deployed: {decision.reason}", "See: scones deploy history")

@@ -107,7 +107,18 @@ def _deployment(context: Context, settings: Settings) -> dict[str, Any] | None:
     return {
         "stack": name,
         "status": stack["StackStatus"],
-        "reason": stack.get("StackStatusReason"),
+        "reason": stack.get("StackStatusReason") or _why(context, name, stack["StackStatus"]),
         "model_package_arn": outputs.get("ModelPackageArn"),
         "state_machine_arn": outputs.get("StateMachineArn"),
     }
+
+
+def _why(context: Context, name: str, status: str) -> str | None:
+    """Return why a stack's last operation failed: once it is rolled back CloudFormation tells of it in its events only."""
+    if "ROLLBACK" not in status and not status.endswith("_FAILED"):
+        return None
+    from lambdas.deploy_inference_workflow.stacks import Stack
+
+    stack = Stack(context.target.client("cloudformation"), name, lambda: 0.0)
+    state = stack.describe()
+    return None if state is None else stack.failure_reasons(state)

@@ -99,6 +99,7 @@ def test_a_fault_of_the_program_is_not_explained_away() -> None:
         ("User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: sagemaker:CreateModel on resource: x", "scones aws diff"),
         ("The stack s is in UPDATE_ROLLBACK_FAILED (Endpoint: gone).", "continue-update-rollback"),
         ("Could not find endpoint configuration", "deleted by hand"),
+        ('The stack s is in UPDATE_ROLLBACK_FAILED: Endpoint: "Could not find endpoint "arn:x".', "aws sagemaker create-endpoint"),
         ("scones-dev-1-us-east-1 already exists", "project.name"),
     ],
 )
