@@ -113,6 +113,14 @@ def test_a_canary_shares_the_traffic_while_it_bakes_and_an_alarm_ends_that(lab: 
     ]
     states = [detail["EndpointStatus"] for detail in lab.details("SageMaker Endpoint State Change", EndpointName=name)]
     assert states == ["CREATING", "IN_SERVICE", "UPDATING", "ROLLING_BACK", "IN_SERVICE"]
+    # What was taken back is gone for good: the next deployment divides the traffic between two again.
+    lab.region.client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="OK", StateReason="test")
+    config = lab.config(named(lab, "third"), InitialInstanceCount=2)
+    lab.sm.update_endpoint(EndpointName=name, EndpointConfigName=config, DeploymentConfig=canary(alarm, LONG))
+    baking(lab, name, poll)
+    assert {lab.ask(name) for _ in range(60)} == {"blue", "third"}
+    lab.region.client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="test")
+    assert lab.settled(name)["EndpointConfigName"] == before
 
 
 @pytest.mark.parametrize("kind", ["linear", "rolling"])
