@@ -181,10 +181,10 @@ class Retirement:
                 continue
             older = [number for number in self._versions(function) if number < int(serving)]
             for number in sorted(older, reverse=True)[self.kept :]:
-                if self._delete(
-                    retired, f"{function}:{number}", self.functions.delete_function, FunctionName=function, Qualifier=str(number)
-                ):
-                    retired.functions.append(f"{function}:{number}")
+                # By its own ARN: the role may delete what has a number, and no function.
+                version = f"{function}:{number}"
+                if self._delete(retired, version, self.functions.delete_function, FunctionName=version):
+                    retired.functions.append(version)
 
     def _versions(self, function: str) -> Iterable[int]:
         self.check_time()

@@ -121,7 +121,8 @@ class Account:
         return {"Versions": [{"Version": version} for version in ("$LATEST", *map(str, numbers))]}
 
     def _delete_function(self, params: dict[str, Any]) -> dict[str, Any]:
-        self.versions[params["FunctionName"].rpartition(":scones-")[2]].remove(int(params["Qualifier"]))
+        name, _, number = params["FunctionName"].rpartition(":scones-")[2].partition(":")
+        self.versions[name].remove(int(number))
         return {}
 
 
