@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core.base_backend import BackendDict
 
-from localcloud import bucket_policies, managed_policies
+from localcloud import managed_policies
 from localcloud.background import Background
 from localcloud.cloudwatch.records import ServiceMetrics
 from localcloud.cloudwatch.store import MetricStore
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
+from localcloud.iam import resource_policies
+from localcloud.iam.guard import Guard
+from localcloud.iam.principals import RoleSession
 from localcloud.isolation import isolate
 from localcloud.log_keys import add_log_keys
 from localcloud.logs import LogWriter
@@ -62,6 +65,7 @@ class Cloud:
         db: The state file; own services keep their documents in ``db.table("sagemaker.endpoints")``.
         processes: Starts and ends child processes.
         logs: Writes to CloudWatch Logs.
+        iam: Decides what roles may do.
         objects: S3 without HTTP.
         background: The loop on which work goes on after a request is answered.
         metric_store: The samples of CloudWatch metrics.
@@ -83,6 +87,7 @@ class Cloud:
         self.snapshots = Snapshots(self.db, settings.state_dir)
         self.processes = Supervisor()
         self.logs = LogWriter(self)
+        self.iam = Guard(self)
         self.objects = ObjectStore(self)
         self.background = Background()
         self.metric_store = MetricStore(self.db)
@@ -107,11 +112,12 @@ class Cloud:
         events: Any = self.services["events"]
         events.emit(source=source, detail_type=detail_type, detail=detail, resources=resources or [])
 
-    def client_environment(self, role_arn: str | None = None) -> dict[str, str]:
+    def client_environment(self, role_arn: str, session_name: str) -> dict[str, str]:
         """Return the environment variables with which a child's AWS clients reach this region, and nothing of this process's own AWS settings.
 
         Args:
-            role_arn: The role that the child runs as; on AWS its credentials come from there.
+            role_arn: The role that the child runs as.
+            session_name: Name of its session, as AWS names it.
         """
         # A container sees none of the shell that started localcloud: a token in a variable must reach neither a job nor, printed, its log.
         environment = {key: value for key, value in os.environ.items() if _INHERITED.fullmatch(key)}
@@ -122,7 +128,7 @@ class Cloud:
             "AWS_DEFAULT_REGION": self.settings.region,
             "AWS_ACCESS_KEY_ID": "ASIALOCALCLOUD000000",
             "AWS_SECRET_ACCESS_KEY": "localcloud",
-            "AWS_SESSION_TOKEN": role_arn or "localcloud",
+            "AWS_SESSION_TOKEN": RoleSession(role_arn, session_name).token,
             # StartSyncExecution's client would ask "sync-127.0.0.1".
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
@@ -140,7 +146,7 @@ class Cloud:
         """Load the state and start the services (after the port is known)."""
         # moto's backends are the process's, not this object's: what an earlier region in the same process (a test's) left is not ours.
         BackendDict.reset()
-        bucket_policies.install()
+        resource_policies.install(self.iam)
         managed_policies.install()
         add_log_keys()
         self.snapshots.load()

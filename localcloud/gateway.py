@@ -25,6 +25,9 @@ from werkzeug.wsgi import LimitedStream
 
 from localcloud.codeconnections.service import authorization
 from localcloud.errors import LocalCloudError, ServiceError, not_supported
+from localcloud.iam import requests
+from localcloud.iam.callers import caller, calling
+from localcloud.iam.requests import sender
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -90,9 +93,10 @@ class Gateway:
             name = OWN_SIGNING_NAMES.get(signing_name)
             if name == "sagemaker" and environ["PATH_INFO"].startswith("/endpoints/"):
                 name = "sagemaker-runtime"
-            if name is not None:
-                return self.own(name, environ)(environ, start_response)
-            return self.moto(signing_name, environ, start_response)
+            with calling(sender(environ, self._cloud.settings.account_id)):
+                if name is not None:
+                    return self.own(name, environ)(environ, start_response)
+                return self.moto(signing_name, environ, start_response)
         except ServiceError as error:
             refusal = error
         except ClientDisconnected:
@@ -124,6 +128,7 @@ class Gateway:
         service = SUPPORTED_BY_MOTO.get(signing_name)
         if service is None:
             raise not_supported(f"The service '{signing_name}'")
+        self._authorize(service, environ)
         answer: list[Any] = []
 
         def keep(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -138,17 +143,29 @@ class Gateway:
         start_response(answer[0], answer[1])
         return [body]
 
+    def _authorize(self, service: str, environ: Environ) -> None:
+        """Let a role's request to one of moto's services pass (own services do it themselves, see `Service.handle`)."""
+        session = caller()
+        if session is None:
+            return
+        read = requests.read(service, environ)
+        if read is None:
+            raise not_supported(f"This request to {service} ({environ['REQUEST_METHOD']} {environ['PATH_INFO']}) for a role")
+        self._cloud.iam.authorize(session, service, *read)
+
     def _control(self, environ: Environ) -> Response:
         path = environ["PATH_INFO"].removeprefix("/_localcloud/")
         if path == "health":
             settings = self._cloud.settings
             status = {"status": "running", "region": settings.region, "account": settings.account_id, "state_dir": str(settings.state_dir)}
             return Response(json.dumps(status), content_type="application/json")
+        if path == "iam/usage":
+            return Response(json.dumps(self._cloud.iam.usage()), content_type="application/json")
         if path == "stop" and environ["REQUEST_METHOD"] == "POST":
             self._stop()
             return Response("{}", content_type="application/json")
         if path == "connections/authorize" and environ["REQUEST_METHOD"] == "POST":
-            return self._authorize(Request(environ).get_data())
+            return self._connect(Request(environ).get_data())
         if path.startswith("lambda/code/"):
             functions: Any = self._cloud.services["lambda"]
             archive = functions.archive(path.removeprefix("lambda/code/"))
@@ -156,7 +173,7 @@ class Gateway:
                 return Response(archive, content_type="application/zip")
         return Response("{}", status=404, content_type="application/json")
 
-    def _authorize(self, body: bytes) -> Response:
+    def _connect(self, body: bytes) -> Response:
         connections: Any = self._cloud.services["codeconnections"]
         try:
             answer, status = authorization(connections, body), 200

@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING
 from moto.s3.exceptions import S3ClientError
 from moto.s3.models import S3Backend, s3_backends
 
-from localcloud.errors import LocalCloudError
+from localcloud.errors import LocalCloudError, ServiceError
+from localcloud.iam.needs import Need
+from localcloud.iam.principals import RoleSession
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
 
-class ObjectNotFound(LocalCloudError):
+class ObjectUnavailable(LocalCloudError):
+    """Indicates that an S3 object cannot be had."""
+
+
+class ObjectNotFound(ObjectUnavailable):
     """Indicates that an S3 URI names no bucket or no object."""
+
+
+class ObjectAccessDenied(ObjectUnavailable):
+    """Indicates that a role may not do with S3 what it tried."""
 
 
 def parse_s3_uri(uri: str) -> tuple[str, str]:
@@ -33,10 +43,29 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
 
 
 class ObjectStore:
-    """The region's S3 objects."""
+    """The region's S3 objects.
 
-    def __init__(self, cloud: Cloud) -> None:
+    Args:
+        cloud: The region.
+        session: The role that looks at them; None for the region itself, which may do everything.
+    """
+
+    def __init__(self, cloud: Cloud, session: RoleSession | None = None) -> None:
         self._cloud = cloud
+        self._session = session
+
+    def acting_as(self, role_arn: str, session_name: str) -> ObjectStore:
+        """Return the objects as a role sees them: what it may not do raises ObjectAccessDenied."""
+        return ObjectStore(self._cloud, RoleSession(role_arn, session_name))
+
+    def _check(self, action: str, resource: str, **keys: str) -> None:
+        if self._session is None:
+            return
+        need = Need(f"s3:{action}", f"arn:aws:s3:::{resource}", {f"s3:{key}": (value,) for key, value in keys.items()})
+        try:
+            self._cloud.iam.check(self._session, need)
+        except ServiceError as error:
+            raise ObjectAccessDenied(error.message) from error
 
     @property
     def _backend(self) -> S3Backend:
@@ -47,7 +76,9 @@ class ObjectStore:
 
         Raises:
             ObjectNotFound: There is no such bucket.
+            ObjectAccessDenied: The role may not list it.
         """
+        self._check("ListBucket", bucket, prefix=prefix)
         try:
             found = self._backend.get_bucket(bucket).keys
         except S3ClientError as error:
@@ -59,8 +90,10 @@ class ObjectStore:
 
         Raises:
             ObjectNotFound: There is no such object or version.
+            ObjectAccessDenied: The role may not read it.
         """
         bucket, key = parse_s3_uri(uri)
+        self._check("GetObjectVersion" if version else "GetObject", f"{bucket}/{key}")
         try:
             found = self._backend.get_object(bucket, key, version_id=version)
         except S3ClientError as error:
@@ -74,8 +107,10 @@ class ObjectStore:
 
         Raises:
             ObjectNotFound: There is no such bucket.
+            ObjectAccessDenied: The role may not write it.
         """
         bucket, key = parse_s3_uri(uri)
+        self._check("PutObject", f"{bucket}/{key}")
         try:
             self._backend.put_object(bucket, key, body)
         except S3ClientError as error:
@@ -89,6 +124,7 @@ class ObjectStore:
 
         Raises:
             ObjectNotFound: Nothing starts with the prefix.
+            ObjectAccessDenied: The role may not list or read it.
         """
         bucket, prefix = parse_s3_uri(uri)
         keys = [key for key in self.keys(bucket, prefix) if not key.endswith("/")]

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.validate import ParamValidator
@@ -23,6 +21,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from localcloud.errors import ServiceError, not_supported
+from localcloud.iam.callers import caller
 from localcloud.validation import constraint_errors
 
 if TYPE_CHECKING:
@@ -33,17 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Params = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who sent a request.
-
-    Attributes:
-        access_key_id: The access key of the signature, or None for an unsigned request.
-    """
-
-    access_key_id: str | None
 
 
 class Service:
@@ -81,10 +69,21 @@ class Service:
                 raise not_supported(f"{self.name}:{operation.name}", self.validation_code)
             params = _parse(request, operation, uri_params)
             self._validate(operation, params)
+            session = caller()
+            if session is not None:
+                self.cloud.iam.authorize(session, self.name, operation.name, self.named(params))
             result: Any = method(params)
         except ServiceError as error:
             result = error
         return self._respond(request, operation, result)
+
+    def named(self, params: Params) -> Params:
+        """Return a request with every resource that permissions are about, where the request itself leaves one to be looked up."""
+        return params
+
+    def tags_of(self, arn: str) -> Mapping[str, str]:
+        """Return a resource's tags, for policies that ask for ``aws:ResourceTag``; none where the service does not tell."""
+        return {}
 
     def _validate(self, operation: OperationModel, params: Params) -> None:
         if operation.input_shape is None:
@@ -131,9 +130,3 @@ def _parse(request: Request, operation: OperationModel, uri_params: Mapping[str,
 
 def _models_error(model: Any, code: str) -> bool:
     return any(shape.name == code or shape.metadata.get("error", {}).get("code") == code for shape in model.error_shapes)
-
-
-def caller_of(headers: Mapping[str, str]) -> Caller:
-    """Return who signed a request (AWS Signature Version 4's Credential)."""
-    match = re.search(r"Credential=([^/]+)/", headers.get("Authorization", ""))
-    return Caller(match.group(1) if match else None)

@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 
 from pipelines.settings import DEFAULT_STAGE, LoadedSettings, load_settings
+from scones.target import LOCAL_REGION
 
 
 def load(stage: str | None, overrides: Sequence[str], *, aws: bool = False) -> LoadedSettings:
     """Load the settings of a stage (default: SCONES_STAGE, else the development stage) with ``section.key=value`` overrides.
 
     With *aws* the region of the signed-in profile counts like AWS_REGION, and every client of this process goes to the region of the
-    settings: what is looked for in one region must not be made in another.
+    settings: what is looked for in one region must not be made in another. Without, the region is localcloud's, whatever else is set.
 
     Raises:
         SettingsError: A key or a value is wrong; the message names it, what is allowed and the nearest name.
@@ -20,10 +21,16 @@ def load(stage: str | None, overrides: Sequence[str], *, aws: bool = False) -> L
     environ = dict(os.environ)
     if aws and not (environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")):
         environ["AWS_DEFAULT_REGION"] = _profile_region() or ""
-    loaded = load_settings(stage or environ.get("SCONES_STAGE") or DEFAULT_STAGE, list(overrides), environ)
+    region = [] if aws else [f"aws.region={LOCAL_REGION}"]
+    loaded = load_settings(stage_name(stage), [*overrides, *region], environ)
     if aws:
         os.environ |= {"AWS_REGION": loaded.settings.aws.region, "AWS_DEFAULT_REGION": loaded.settings.aws.region}
     return loaded
+
+
+def stage_name(stage: str | None) -> str:
+    """Return the stage that was asked for: by option, by SCONES_STAGE, else the development stage."""
+    return stage or os.environ.get("SCONES_STAGE") or DEFAULT_STAGE
 
 
 def _profile_region() -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # localcloud checks no signature; botocore only needs something to sign with.
 _LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "ASIALOCALCLOUD000000", "AWS_SECRET_ACCESS_KEY": "localcloud"}
+#: The region that localcloud plays.
 LOCAL_REGION = "us-east-1"
 
 
@@ -74,7 +75,11 @@ def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
     if running is None:
         running = local.start(state_dir)
         output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: {project.command()} down)")
-    region = os.environ.get("AWS_REGION") or LOCAL_REGION
     isolate(os.environ)
-    os.environ |= {**_LOCAL_CREDENTIALS, "AWS_ENDPOINT_URL": running.endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    os.environ |= {
+        **_LOCAL_CREDENTIALS,
+        "AWS_ENDPOINT_URL": running.endpoint_url,
+        "AWS_REGION": LOCAL_REGION,
+        "AWS_DEFAULT_REGION": LOCAL_REGION,
+    }
     return Target("localcloud", state_dir, running.endpoint_url)

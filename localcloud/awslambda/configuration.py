@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from localcloud.awslambda.code import Code
 from localcloud.awslambda.functions import LATEST, new_revision, now
 from localcloud.errors import ServiceError, not_supported
-from localcloud.roles import can_assume
+from localcloud.iam.needs import Need
+from localcloud.iam.principals import RoleSession
+from localcloud.iam.trust import can_assume
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -36,6 +38,8 @@ MAX_TIMEOUT_SECONDS = 900
 MAX_MEMORY_MB = 10_240
 _MAX_ENVIRONMENT_BYTES = 4096
 _MAX_LAYERS = 5
+#: What Lambda does for a function with active tracing.
+_TRACING = ("PutTraceSegments", "PutTelemetryRecords")
 _PYTHON = re.compile(r"python3\.\d+")
 
 
@@ -94,7 +98,7 @@ class Configurator:
         changed = configuration | {name: params[name] for name in _RECORDED if name in params}
         if "Runtime" in params and not _PYTHON.fullmatch(params["Runtime"]):
             raise not_supported(f"The runtime {params['Runtime']} (functions run on this machine's Python: use python3.x)", _INVALID)
-        if "Role" in params and not can_assume(self._cloud, params["Role"], "lambda.amazonaws.com"):
+        if "Role" in params and not can_assume(self._cloud, params["Role"], "lambda.amazonaws.com", configuration["FunctionArn"]):
             raise ServiceError(_INVALID, "The role defined for the function cannot be assumed by Lambda.")
         if "Environment" in params:
             changed["Environment"] = {"Variables": _checked_variables(params["Environment"].get("Variables", {}))}
@@ -105,7 +109,9 @@ class Configurator:
         if "LoggingConfig" in params:
             changed["LoggingConfig"] = _logging_config(configuration, params["LoggingConfig"])
         if "DeadLetterConfig" in params:
-            self._check_dead_letter(params["DeadLetterConfig"].get("TargetArn", ""))
+            self._check_dead_letter(params["DeadLetterConfig"].get("TargetArn", ""), changed)
+        if changed.get("TracingConfig", {}).get("Mode") == "Active" and {"TracingConfig", "Role"} & set(params):
+            self._check_permissions(changed, "XRAY", *(Need(f"xray:{call}", "*") for call in _TRACING))
         return changed | {"RevisionId": new_revision(), "LastModified": now()}
 
     def with_code(self, configuration: dict[str, Any], code: Code, architectures: list[str] | None) -> dict[str, Any]:
@@ -138,9 +144,21 @@ class Configurator:
             )
         return {"Arn": arn, "CodeSize": layer["CodeSize"], "_Code": layer["code"]}
 
-    def _check_dead_letter(self, arn: str) -> None:
+    def _check_dead_letter(self, arn: str, configuration: dict[str, Any]) -> None:
         if arn and arn.split(":")[2:3] not in (["sqs"], ["sns"]):
             raise ServiceError(_INVALID, f"The provided target Arn is invalid: {arn}. A dead-letter queue is an SQS queue or an SNS topic.")
+        if arn:
+            queue = ":sqs:" in arn
+            self._check_permissions(configuration, "SQS" if queue else "SNS", Need("sqs:SendMessage" if queue else "sns:Publish", arn))
+
+    def _check_permissions(self, configuration: dict[str, Any], service: str, *needs: Need) -> None:
+        """Refuse a function whose role lacks what its configuration makes Lambda do with it."""
+        session = RoleSession(configuration["Role"], configuration["FunctionName"])
+        # Every one of them, so that what a role needs is known at once.
+        refused = [need for need in needs if not self._cloud.iam.decide(session, need).allowed]
+        if refused:
+            call = refused[0].action.partition(":")[2]
+            raise ServiceError(_INVALID, f"The provided execution role does not have permissions to call {call} on {service}")
 
 
 def public(configuration: dict[str, Any]) -> dict[str, Any]:

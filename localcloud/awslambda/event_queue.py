@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from localcloud.awslambda.functions import LATEST, FunctionStore, Target
 from localcloud.awslambda.invocations import InvocationResult, Invoker
 from localcloud.errors import ServiceError
+from localcloud.iam.principals import RoleSession
 from localcloud.messaging import MessageRefused, publish_to_topic, send_to_queue, string_attributes
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class EventQueue:
             error = json.loads(result.payload) if result is not None else {}
             attributes = string_attributes(RequestID=event["id"], ErrorMessage=str(error.get("errorMessage", condition))[:1024])
             attributes["ErrorCode"] = {"DataType": "Number", "StringValue": "200"}
-            await asyncio.to_thread(self._send, dead_letter_arn, event["payload"], attributes)
+            await asyncio.to_thread(self._send, _session(target), dead_letter_arn, event["payload"], attributes)
         await self._send_record(event, target, settings, "OnFailure", condition, result)
 
     async def _send_record(
@@ -128,6 +129,12 @@ class EventQueue:
             record["responseContext"] = context | ({"functionError": result.function_error} if result.function_error else {})
             record["responsePayload"] = json.loads(result.payload)
         if ":event-bus/" in destination:
+            # Blocking and short: a look at policies.
+            try:
+                self._cloud.iam.authorize(_session(target), "events", "PutEvents", {"Entries": [{"EventBusName": destination}]})
+            except ServiceError as error:
+                log.error("What became of an event could not be sent to %s: %s", destination, error.message)
+                return
             outcome = "Success" if kind == "OnSuccess" else "Failure"
             events: Any = self._cloud.services["events"]
             resources = [record["requestContext"]["functionArn"], destination]
@@ -140,17 +147,24 @@ class EventQueue:
                 bus=destination.rpartition("/")[2],
             )
         else:
-            await asyncio.to_thread(self._send, destination, json.dumps(record), None)
+            await asyncio.to_thread(self._send, _session(target), destination, json.dumps(record), None)
 
-    def _send(self, arn: str, body: str, attributes: dict[str, dict[str, str]] | None) -> None:
+    def _send(self, session: RoleSession, arn: str, body: str, attributes: dict[str, dict[str, str]] | None) -> None:
         service = arn.split(":")[2]
         try:
             if service == "sqs":
+                self._cloud.iam.authorize(session, "sqs", "SendMessage", {"QueueUrl": arn})
                 send_to_queue(self._cloud, arn, body, attributes)
             elif service == "sns":
+                self._cloud.iam.authorize(session, "sns", "Publish", {"TopicArn": arn})
                 publish_to_topic(self._cloud, arn, body, attributes=attributes)
             else:
+                self._cloud.iam.authorize(session, "lambda", "Invoke", {"FunctionName": arn})
                 self.put(self._functions.resolve(arn), body.encode())
         except (MessageRefused, ServiceError) as error:
             # AWS drops the event as well, and counts it in the metric DeadLetterErrors or DestinationDeliveryFailures.
             log.error("What became of an event could not be sent to %s: %s", arn, error)
+
+
+def _session(target: Target) -> RoleSession:
+    return RoleSession(target.version.configuration["Role"], target.version.name)

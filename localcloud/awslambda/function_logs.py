@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from localcloud.awslambda.functions import FunctionVersion
+from localcloud.iam.principals import RoleSession
 
 if TYPE_CHECKING:
     from localcloud.logs import LogWriter
@@ -28,7 +29,7 @@ class LogShipper:
 
     def __init__(self, logs: LogWriter) -> None:
         self._logs = logs
-        self._queue: queue.SimpleQueue[tuple[str, str, list[str]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[FunctionVersion, str, list[str]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="lambda-logs", daemon=True)
 
     def start(self) -> None:
@@ -40,17 +41,18 @@ class LogShipper:
         self._queue.put(None)
         self._thread.join()
 
-    def write(self, group: str, stream: str, lines: list[str]) -> None:
-        """Write lines soon, in order."""
-        self._queue.put((group, stream, lines))
+    def write(self, version: FunctionVersion, stream: str, lines: list[str]) -> None:
+        """Write a function's lines soon, in order."""
+        self._queue.put((version, stream, lines))
 
     def _run(self) -> None:
         while True:
             entry = self._queue.get()
             if entry is None:
                 return
-            group, stream, lines = entry
-            self._logs.write(group, stream, *lines)
+            version, stream, lines = entry
+            session = RoleSession(version.configuration["Role"], version.name)
+            self._logs.write(version.log_group, stream, *lines, session=session)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Report:
 class InvocationLog:
     """The log of one invocation."""
 
-    def __init__(self, write: Callable[[str, str, list[str]], None], version: FunctionVersion, stream: str, request_id: str) -> None:
+    def __init__(
+        self, write: Callable[[FunctionVersion, str, list[str]], None], version: FunctionVersion, stream: str, request_id: str
+    ) -> None:
         self._write = write
         self._version = version
         self._stream = stream
@@ -85,7 +89,7 @@ class InvocationLog:
     def lines(self, lines: list[str]) -> None:
         """Write what the function printed."""
         self._lines += lines
-        self._write(self._version.log_group, self._stream, lines)
+        self._write(self._version, self._stream, lines)
 
     def start(self) -> None:
         """Write the START line."""

@@ -195,7 +195,7 @@ class Invoker:
     def _environment(self, version: FunctionVersion, root: Path, stream: str, scratch: Path) -> dict[str, str]:
         """Return a function's environment: AWS's variables (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html), its own, and no others."""
         configuration = version.configuration
-        client = self._cloud.client_environment(configuration["Role"])
+        client = self._cloud.client_environment(configuration["Role"], version.name)
         logging_config = configuration["LoggingConfig"]
         environment = {
             "PATH": client["PATH"],

@@ -16,7 +16,7 @@ from localcloud.awslambda.event_queue import EventQueue
 from localcloud.awslambda.functions import LATEST, FunctionStore, Target, new_revision
 from localcloud.awslambda.invocations import MAX_EVENT_BYTES, MAX_REQUEST_BYTES, InvocationResult, Invoker
 from localcloud.errors import ServiceError, not_supported
-from localcloud.policies import ServiceCall, allows
+from localcloud.iam.trust import ServiceCall, allows
 from localcloud.service import Params, Service
 
 if TYPE_CHECKING:
@@ -131,6 +131,15 @@ class LambdaService(Service):
             principal, "lambda:InvokeFunction", self.functions.arn(name, qualifier), source_arn, self.cloud.settings.account_id
         )
         return allows(None if policy is None else {"Statement": policy["statements"]}, call)
+
+    def policy_text(self, arn: str) -> str | None:
+        """Return a function's resource policy (JSON), or None when there is no such function or it has none."""
+        try:
+            name, qualifier = self.functions.identify(arn)
+            policy = self.functions.get(name, qualifier)["policies"].get(qualifier or "")
+        except ServiceError:
+            return None
+        return None if policy is None else json.dumps({"Statement": policy["statements"]})
 
     def notify(self, arn: str, event: dict[str, Any], principal: str, source_arn: str) -> None:
         """Invoke a function asynchronously on behalf of another service, if its resource policy allows it; a refusal is logged."""

@@ -68,7 +68,7 @@ class Engine:
     Args:
         state: Where everything is remembered.
         registry: Finds providers.
-        clients: boto3 clients for them.
+        clients: boto3 clients for them, by the document of the stack that they work for.
         place: Region and account.
         flush: Makes durable what the region's other services have done; called before a status says that an operation is complete.
         publish: Told of every event (stack, event), after it is recorded; must not block.
@@ -79,7 +79,7 @@ class Engine:
         self,
         state: State,
         registry: Registry,
-        clients: Callable[[str], Any],
+        clients: Callable[[Document], Callable[[str], Any]],
         place: Place,
         *,
         flush: Callable[[], None] = lambda: None,
@@ -472,7 +472,7 @@ class Engine:
         )
 
     def _resources(self, operation: Operation) -> Resources:
-        return Resources(operation, self.state, self.recorder, self.registry, self.clients, self.place)
+        return Resources(operation, self.state, self.recorder, self.registry, self.clients(self._stack(operation)), self.place)
 
     def _stack(self, operation: Operation) -> Document:
         stack = self.state.stack(operation.stack_id)

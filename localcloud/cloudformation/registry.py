@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from localcloud.cloudformation.blueprint import Registry
 from localcloud.cloudformation.provider import Provider
@@ -70,19 +72,20 @@ _PROVIDERS: tuple[type[Provider], ...] = (
 )
 
 
-def build_registry(parent: cloudformation.ParentStacks) -> Registry:
+def build_registry(parent: cloudformation.ParentStacks, clients: Callable[[str], Any]) -> Registry:
     """Return the function that finds the provider of a resource type.
 
     Args:
         parent: What nested stacks need of CloudFormation beyond its API.
+        clients: CloudFormation's own clients, for what it does in its own account on AWS.
     """
     providers: dict[str, Provider] = {provider.type: provider() for provider in _PROVIDERS}
     providers["AWS::CloudFormation::Stack"] = cloudformation.NestedStack(parent)
-    providers["AWS::CloudFormation::CustomResource"] = custom.CustomResource("AWS::CloudFormation::CustomResource")
+    providers["AWS::CloudFormation::CustomResource"] = custom.CustomResource("AWS::CloudFormation::CustomResource", clients)
 
     def find(type_name: str) -> Provider | None:
         if type_name not in providers and _CUSTOM.fullmatch(type_name):
-            providers[type_name] = custom.CustomResource(type_name)
+            providers[type_name] = custom.CustomResource(type_name, clients)
         return providers.get(type_name)
 
     return find

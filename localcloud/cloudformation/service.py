@@ -10,6 +10,8 @@ import queue
 import re
 import threading
 import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,11 +30,14 @@ from localcloud.cloudformation.target import Target, Templates, needed_capabilit
 from localcloud.cloudformation.template import MAX_BODY_BYTES, MAX_URL_BYTES, Template, parse_template
 from localcloud.database import Document
 from localcloud.errors import ServiceError
-from localcloud.object_store import ObjectNotFound
+from localcloud.iam.callers import caller
+from localcloud.iam.principals import session_of
+from localcloud.object_store import ObjectAccessDenied, ObjectNotFound
 from localcloud.service import Params, Service
 from localcloud.settings import HOST
 
 if TYPE_CHECKING:
+    from localcloud.clients import Clients
     from localcloud.cloud import Cloud
 
 log = logging.getLogger(__name__)
@@ -43,6 +48,9 @@ _PAGE = 100
 #: AWS shows a deleted stack for this long.
 _HISTORY = timedelta(days=90)
 _FIRST_LOOK_SECONDS = 2.0
+_SERVICE = "cloudformation.amazonaws.com"
+#: Name of the sessions in which it acts as stacks' roles.
+_SESSION_NAME = "AWSCloudFormation"
 _NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]*")
 _UPDATABLE = frozenset(("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"))
 
@@ -57,10 +65,12 @@ class CloudFormationService(Service):
         super().__init__(cloud)
         place = Place(cloud.settings.region, cloud.settings.account_id)
         self.state = State(cloud.db)
-        self._registry = build_registry(self)
-        clients = lambda service: cloud.clients(service)  # noqa: E731  # cloud.clients needs the port, which is not known yet
-        self.engine = Engine(self.state, self._registry, clients, place, flush=lambda: cloud.snapshots.flush(), publish=self._publish)
-        self._drifts = Drifts(self.state, cloud.db, clients)
+        own = lambda service: cloud.clients(service)  # noqa: E731  # cloud.clients needs the port, which is not known yet
+        self._registry = build_registry(self, own)
+        self.engine = Engine(
+            self.state, self._registry, self._clients_of, place, flush=lambda: cloud.snapshots.flush(), publish=self._publish
+        )
+        self._drifts = Drifts(self.state, cloud.db, own)
         self._templates = Templates(self._registry, place, self._read_object, self._is_own_host, self._ssm_value)
         self._events: queue.SimpleQueue[tuple[Document, Document] | None] = queue.SimpleQueue()
         self._publisher: threading.Thread | None = None
@@ -81,6 +91,22 @@ class CloudFormationService(Service):
         if self._publisher is not None:
             self._publisher.join(5)
 
+    def named(self, params: Params) -> Params:
+        """A change set's ARN does not tell its stack."""
+        identifier = params.get("ChangeSetName", "")
+        found = self.state.change_sets.get(identifier) if identifier.startswith("arn:") and not params.get("StackName") else None
+        return params if found is None else {**params, "StackName": found["StackId"]}
+
+    def _clients_of(self, stack: Document) -> Callable[[str], Any]:
+        """Return the clients with which a stack's resources are worked on: its role's, or else those of who asked for the operation."""
+        clients: Clients = self.cloud.clients
+        if stack.get("RoleARN"):
+            return clients.acting_as(stack["RoleARN"], _SESSION_NAME)
+        session = session_of(stack.get("Caller"), None, self.cloud.settings.account_id)
+        if session is None:
+            return clients
+        return clients.with_session(replace(session, via=(*session.via, _SERVICE)))
+
     # --- stacks -------------------------------------------------------------------------------------------------------------------------------
 
     def create_stack(self, params: Params) -> Params:
@@ -99,6 +125,7 @@ class CloudFormationService(Service):
         target = self._templates.target(params, {"StackId": stack_id, "StackName": name})
         stack = _new_stack(stack_id, name)
         stack |= target.fields | {
+            "Caller": _caller(),
             "OnFailure": on_failure,
             "TimeoutInMinutes": params.get("TimeoutInMinutes"),
             "EnableTerminationProtection": bool(params.get("EnableTerminationProtection")),
@@ -152,6 +179,7 @@ class CloudFormationService(Service):
                 stack_id,
                 target.fields,
                 target.blueprint,
+                Caller=_caller(),
                 ClientRequestToken=token,
                 KeepFailedUpdate=keep_failed,
                 RetainExceptOnCreate=retain_except_on_create,
@@ -200,6 +228,8 @@ class CloudFormationService(Service):
                 stack_id,
                 RetainResources=retained,
                 DeletionMode=params.get("DeletionMode"),
+                RoleARN=params.get("RoleARN") or stack.get("RoleARN"),
+                Caller=_caller(),
                 ClientRequestToken=params.get("ClientRequestToken"),
             )
             operation = self.engine.operation(stack_id) if status == "CREATE_IN_PROGRESS" else None
@@ -241,6 +271,7 @@ class CloudFormationService(Service):
                 raise validation_error(
                     f"ResourcesToSkip can only contain resources that are in UPDATE_FAILED state: [{', '.join(wrong)}] are not"
                 )
+            self.state.update_stack(stack_id, RoleARN=params.get("RoleARN") or stack.get("RoleARN"), Caller=_caller())
             self.engine.recorder.stack(stack_id, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
             self.engine.run(stack_id, skip=skip)
         return {}
@@ -255,7 +286,13 @@ class CloudFormationService(Service):
                 raise validation_error(f"Stack:{stack_id} is in {status} state and can not be rolled back.")
             if params.get("DeploymentConfig"):
                 raise unsupported("DeploymentConfig")
-            self.state.update_stack(stack_id, RetainExceptOnCreate=bool(params.get("RetainExceptOnCreate")), KeepFailedUpdate=False)
+            self.state.update_stack(
+                stack_id,
+                RetainExceptOnCreate=bool(params.get("RetainExceptOnCreate")),
+                KeepFailedUpdate=False,
+                RoleARN=params.get("RoleARN") or stack.get("RoleARN"),
+                Caller=_caller(),
+            )
             self.engine.recorder.stack(stack_id, following, "User Initiated")
             self.engine.run(stack_id)
         return {"StackId": stack_id}
@@ -630,6 +667,7 @@ class CloudFormationService(Service):
                 )
             self._make_change_sets_obsolete(stack_id, change_set_id)
             more = {
+                "Caller": _caller(),
                 "OnFailure": on_failure or ("DO_NOTHING" if disable else "ROLLBACK"),
                 "RetainExceptOnCreate": retain,
                 "ClientRequestToken": params.get("ClientRequestToken"),
@@ -708,8 +746,13 @@ class CloudFormationService(Service):
         self._update({"StackName": child_id, "TemplateBody": template, **request}, largest=MAX_URL_BYTES)
 
     def _read_object(self, bucket: str, key: str) -> bytes | None:
+        session, objects = caller(), self.cloud.objects
+        if session is not None:
+            objects = objects.acting_as(session.role_arn, session.name)
         try:
-            return self.cloud.objects.read(f"s3://{bucket}/{key}")
+            return objects.read(f"s3://{bucket}/{key}")
+        except ObjectAccessDenied as error:
+            raise validation_error(f"S3 error: Access Denied ({error})") from error
         except ObjectNotFound:
             return None
 
@@ -758,6 +801,11 @@ class CloudFormationService(Service):
             self.cloud.clients("sns").publish(TopicArn=topic, Subject="AWS CloudFormation Notification", Message=message)
         except (ClientError, BotoCoreError) as error:
             log.warning("stack event could not be sent to %s: %s", topic, error)
+
+
+def _caller() -> str | None:
+    session = caller()
+    return None if session is None else session.token
 
 
 def _new_stack(stack_id: str, name: str) -> Document:

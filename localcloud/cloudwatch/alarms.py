@@ -20,8 +20,8 @@ from localcloud.cloudwatch.evaluation import EXTRA_POINTS, AlarmState, Condition
 from localcloud.cloudwatch.queries import metric_stat, read_values
 from localcloud.cloudwatch.store import MetricStore
 from localcloud.errors import ServiceError
+from localcloud.iam.trust import ServiceCall, allows
 from localcloud.messaging import MessageRefused, publish_to_topic, topic_policy
-from localcloud.policies import ServiceCall, allows
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud

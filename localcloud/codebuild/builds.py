@@ -29,7 +29,9 @@ from localcloud.codebuild.variables import resolve
 from localcloud.database import Document, Table
 from localcloud.errors import ServiceError
 from localcloud.folders import WorkFolders, remove_tree
-from localcloud.roles import can_assume
+from localcloud.iam.principals import RoleSession
+from localcloud.iam.trust import can_assume
+from localcloud.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PRINCIPAL = "codebuild.amazonaws.com"
+#: AWS makes one up for each build.
+SESSION_NAME = "AWSCodeBuild"
 #: Seconds that StopBuild waits for the end that it brings about.
 _STOP_SECONDS = 10.0
 #: What a value must have to be hidden in the log: shorter ones are in ordinary words.
@@ -207,10 +211,20 @@ class Build:
         self._phase("FINALIZING", self._export)
         self._complete("SUCCEEDED" if self._succeeding else "FAILED")
 
+    @property
+    def _role(self) -> RoleSession:
+        return RoleSession(self.document["serviceRole"], SESSION_NAME)
+
+    @property
+    def _objects(self) -> ObjectStore:
+        return self.cloud.objects.acting_as(self._role.role_arn, self._role.name)
+
     def _provision(self) -> None:
         self._say("Waiting for agent ping")
         role = self.document["serviceRole"]
-        if not can_assume(self.cloud, role, PRINCIPAL):
+        # CodeBuild comes for the project (https://docs.aws.amazon.com/codebuild/latest/userguide/cross-service-confused-deputy-prevention.html).
+        project = self.cloud.arn("codebuild", f"project/{self.document['projectName']}")
+        if not can_assume(self.cloud, role, PRINCIPAL, project):
             raise PhaseFailure("ACCESS_DENIED", f"CodeBuild is not authorized to perform: sts:AssumeRole on {role}")
 
     def _download(self) -> None:
@@ -218,20 +232,22 @@ class Build:
         document = self.document
         folders = {"": self._source}
         if document["source"]["type"] != "NO_SOURCE":
-            download(self.cloud.objects, self._source_of(document["source"], ""), self._source)
+            download(self._objects, self._source_of(document["source"], ""), self._source)
         for source in document.get("secondarySources", ()):
             identifier = source["sourceIdentifier"]
             folders[identifier] = self._source.parent / f"src-{identifier}"
             folders[identifier].mkdir()
-            download(self.cloud.objects, self._source_of(source, identifier), folders[identifier])
+            download(self._objects, self._source_of(source, identifier), folders[identifier])
         self._say(f"CODEBUILD_SRC_DIR={self._source}")
         text = document["source"].get("buildspec") or ""
-        spec = parse_buildspec(
-            read_buildspec(self.cloud.objects, text, None if document["source"]["type"] == "NO_SOURCE" else self._source)
-        )
+        spec = parse_buildspec(read_buildspec(self._objects, text, None if document["source"]["type"] == "NO_SOURCE" else self._source))
         self._spec = spec
         self._say("Processing environment variables")
-        variables = resolve(self.cloud, spec.environment, document["environment"]["environmentVariables"])
+        variables = resolve(
+            self.cloud.clients.acting_as(self._role.role_arn, self._role.name),
+            spec.environment,
+            document["environment"]["environmentVariables"],
+        )
         # The log comes line by line; of two that begin alike the longer one must be found first.
         secrets = {line for value in variables.secrets for line in value.splitlines() if len(line) > _HIDDEN_LENGTH}
         self._secrets = tuple(sorted(secrets, key=len, reverse=True))
@@ -243,7 +259,7 @@ class Build:
         self._open_shell(spec, variables.values, folders)
 
     def _open_shell(self, spec: Buildspec, variables: Mapping[str, str], folders: Mapping[str, Path]) -> None:
-        environment = self.cloud.client_environment(self.document["serviceRole"])
+        environment = self.cloud.client_environment(self.document["serviceRole"], SESSION_NAME)
         environment |= {
             "HOME": str(self._home),
             "PATH": f"{make_python(self._home.parent / 'python')}:{environment['PATH']}",
@@ -384,8 +400,8 @@ class Build:
 
     def _put(self, target: Mapping[str, Any], where: S3Object, files: Mapping[str, Path]) -> dict[str, str]:
         if target["type"] == "CODEPIPELINE" or target.get("packaging") == "ZIP":
-            return upload_zip(self.cloud.objects, where, files)
-        return upload_files(self.cloud.objects, where, files)
+            return upload_zip(self._objects, where, files)
+        return upload_files(self._objects, where, files)
 
     # Phases and states.
 
@@ -454,7 +470,7 @@ class Build:
     def _print(self, lines: Sequence[str]) -> None:
         logs = self.document["logs"]
         if "groupName" in logs:
-            self.cloud.logs.write(logs["groupName"], logs["streamName"], *(self._hide(line) for line in lines))
+            self.cloud.logs.write(logs["groupName"], logs["streamName"], *(self._hide(line) for line in lines), session=self._role)
 
     def _hide(self, text: str) -> str:
         """Return a text without the values of parameters and secrets, as CodeBuild's logs are."""

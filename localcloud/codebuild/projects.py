@@ -12,7 +12,7 @@ from localcloud.codebuild.builds import PRINCIPAL
 from localcloud.codebuild.buildspec import VARIABLE
 from localcloud.codebuild.errors import invalid, unsupported
 from localcloud.codebuild.sources import is_inline, parse_location
-from localcloud.roles import can_assume
+from localcloud.iam.trust import can_assume
 from localcloud.service import Params
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def check_project(cloud: Cloud, project: Document) -> None:
     logs = project.get("logsConfig") or {}
     if (logs.get("s3Logs") or {}).get("status") == "ENABLED":
         raise unsupported("logsConfig: s3Logs")
-    if not can_assume(cloud, project["serviceRole"], PRINCIPAL):
+    if not can_assume(cloud, project["serviceRole"], PRINCIPAL, cloud.arn("codebuild", f"project/{project['name']}")):
         raise invalid(
             f"CodeBuild is not authorized to perform: sts:AssumeRole on {project['serviceRole']}. The role must exist, and its trust policy must let {PRINCIPAL} "
             "assume it."

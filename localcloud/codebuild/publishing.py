@@ -10,7 +10,7 @@ from typing import Any
 from localcloud.codebuild.artifacts import zip_files
 from localcloud.codebuild.errors import PhaseFailure
 from localcloud.codebuild.requests import S3Object
-from localcloud.object_store import ObjectNotFound, ObjectStore
+from localcloud.object_store import ObjectStore, ObjectUnavailable
 
 Json = Any
 
@@ -55,5 +55,5 @@ def upload_files(objects: ObjectStore, target: S3Object, files: Mapping[str, Pat
 def _write(objects: ObjectStore, uri: str, body: bytes) -> None:
     try:
         objects.write(uri, body)
-    except ObjectNotFound as error:
+    except ObjectUnavailable as error:
         raise PhaseFailure("CLIENT_ERROR", f"Failed to upload artifacts: NoSuchBucket: {error}") from error

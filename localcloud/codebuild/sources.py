@@ -8,7 +8,7 @@ from typing import Any
 from localcloud.codebuild.artifacts import unzip
 from localcloud.codebuild.errors import PhaseFailure, invalid
 from localcloud.codebuild.requests import S3Object
-from localcloud.object_store import ObjectNotFound, ObjectStore
+from localcloud.object_store import ObjectStore, ObjectUnavailable
 
 Source = dict[str, Any]
 
@@ -36,7 +36,7 @@ def download(objects: ObjectStore, source: S3Object, folder: Path) -> None:
             objects.download(source.uri, folder)
             return
         body = objects.read(source.uri, source.version)
-    except ObjectNotFound as error:
+    except ObjectUnavailable as error:
         what = "bucket" if str(error).startswith("The S3 bucket") else "key"
         version = f" and source version {source.version}" if source.version else ""
         message = f"NoSuch{what.capitalize()}: The specified {what} does not exist. status code: 404 for source {source.arn}{version}"
@@ -66,7 +66,7 @@ def read_buildspec(objects: ObjectStore, buildspec: str, source: Path | None) ->
                 raise PhaseFailure("YAML_FILE_ERROR", f"YAML file does not exist: stat {path}: no such file or directory")
             body = path.read_bytes()
         return body.decode("utf-8-sig")
-    except ObjectNotFound as error:
+    except ObjectUnavailable as error:
         raise PhaseFailure("YAML_FILE_ERROR", f"YAML file does not exist: {error}") from error
     except UnicodeDecodeError as error:
         raise PhaseFailure("YAML_FILE_ERROR", f"the file is not UTF-8: {error.reason} at byte {error.start}") from error

@@ -7,17 +7,14 @@ over one of the buildspec.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from localcloud.codebuild.buildspec import Environment
 from localcloud.codebuild.errors import PhaseFailure
-
-if TYPE_CHECKING:
-    from localcloud.cloud import Cloud
 
 _PARAMETERS_OF_A_REQUEST = 10
 
@@ -35,11 +32,11 @@ class Variables:
     secrets: frozenset[str]
 
 
-def resolve(cloud: Cloud, environment: Environment, given: Iterable[Mapping[str, str]]) -> Variables:
+def resolve(clients: Callable[[str], Any], environment: Environment, given: Iterable[Mapping[str, str]]) -> Variables:
     """Return the values of a build's variables.
 
     Args:
-        cloud: Where parameters and secrets are.
+        clients: boto3 clients by service name, for parameters and secrets.
         environment: The buildspec's variables.
         given: Those of project and request, as CodeBuild's API writes them; later ones win.
 
@@ -54,17 +51,17 @@ def resolve(cloud: Cloud, environment: Environment, given: Iterable[Mapping[str,
         for kind in by_type.values():
             kind.pop(variable["name"], None)
         by_type[variable.get("type") or "PLAINTEXT"][variable["name"]] = variable["value"]
-    hidden = _parameters(cloud, parameters) | {name: _secret(cloud, reference) for name, reference in secrets.items()}
+    hidden = _parameters(clients, parameters) | {name: _secret(clients, reference) for name, reference in secrets.items()}
     return Variables(plain | hidden, frozenset(value for value in hidden.values() if value))
 
 
-def _parameters(cloud: Cloud, wanted: Mapping[str, str]) -> dict[str, str]:
+def _parameters(clients: Callable[[str], Any], wanted: Mapping[str, str]) -> dict[str, str]:
     names = sorted(set(wanted.values()))
     found: dict[str, str] = {}
     for at in range(0, len(names), _PARAMETERS_OF_A_REQUEST):
         request = names[at : at + _PARAMETERS_OF_A_REQUEST]
         try:
-            answer = cloud.clients("ssm").get_parameters(Names=request, WithDecryption=True)
+            answer = clients("ssm").get_parameters(Names=request, WithDecryption=True)
         except ClientError as error:
             raise PhaseFailure("Decrypted Variables Error", _text(error)) from error
         for parameter in answer["Parameters"]:
@@ -74,7 +71,7 @@ def _parameters(cloud: Cloud, wanted: Mapping[str, str]) -> dict[str, str]:
     return {name: found[parameter] for name, parameter in wanted.items()}
 
 
-def _secret(cloud: Cloud, reference: str) -> str:
+def _secret(clients: Callable[[str], Any], reference: str) -> str:
     """Return the value of ``secret-id:json-key:version-stage:version-id``; all but the first may be left out."""
     parts = reference.split(":")
     # An ARN has six colons of its own.
@@ -82,7 +79,7 @@ def _secret(cloud: Cloud, reference: str) -> str:
     identifier, (key, stage, version) = ":".join(parts[:length]), [*parts[length:], "", "", ""][:3]
     request = {"SecretId": identifier} | ({"VersionStage": stage} if stage else {}) | ({"VersionId": version} if version else {})
     try:
-        text: str = cloud.clients("secretsmanager").get_secret_value(**request)["SecretString"]
+        text: str = clients("secretsmanager").get_secret_value(**request)["SecretString"]
     except ClientError as error:
         raise PhaseFailure("Secrets Manager Error", _text(error)) from error
     if not key:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from localcloud.codepipeline.actions.action import ActionFailed, Job, Override, Revision, Started, State, Succeeded
+from localcloud.codepipeline.actions.action import SESSION_NAME, ActionFailed, Job, Override, Revision, Started, State, Succeeded
 from localcloud.codepipeline.actions.registry import find_kind
 from localcloud.codepipeline.artifacts import Artifact, artifact_key, encryption
 from localcloud.codepipeline.declaration import ActionDeclaration, Declaration, artifact_store, ordered_actions
@@ -91,7 +91,7 @@ class Engine:
 
     def clients(self, role: str) -> Callable[[str], Any]:
         """Return what gives boto3 clients as a role."""
-        clients: Callable[[str], Any] = self.cloud.clients
+        clients: Callable[[str], Any] = self.cloud.clients.acting_as(role, SESSION_NAME)
         return clients
 
     def _launch(self, execution: Document) -> None:

@@ -12,7 +12,7 @@ from localcloud.codepipeline.engine import Engine
 from localcloud.codepipeline.store import ACTIVE, PipelineStore, now
 from localcloud.codepipeline.triggers import Triggers
 from localcloud.errors import ServiceError, not_supported
-from localcloud.roles import can_assume
+from localcloud.iam.trust import can_assume
 from localcloud.service import Params, Service
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class CodePipelineService(Service):
         check_declaration(declaration, self.cloud.settings.region)
         actions = [action for stage in declaration["stages"] for action in stage["actions"]]
         # The pipeline's role assumes the roles of actions; which it may is checked when they run.
-        if not can_assume(self.cloud, declaration["roleArn"], _PRINCIPAL):
+        if not can_assume(self.cloud, declaration["roleArn"], _PRINCIPAL, self.cloud.arn("codepipeline", declaration["name"])):
             raise ServiceError(
                 "InvalidStructureException", f"CodePipeline is not authorized to perform AssumeRole on role {declaration['roleArn']}"
             )

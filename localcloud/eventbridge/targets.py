@@ -11,16 +11,18 @@ from botocore.exceptions import ClientError
 
 from localcloud.errors import ServiceError, not_supported
 from localcloud.eventbridge.inputs import check_target_input
+from localcloud.iam.principals import RoleSession
+from localcloud.iam.trust import ServiceCall, allows, can_assume
 from localcloud.jsonpath import PathNotFound, PathSyntaxError, compile_path
 from localcloud.messaging import MessageRefused, publish_to_topic, queue_policy, send_to_queue, topic_policy
-from localcloud.policies import ServiceCall, allows
-from localcloud.roles import can_assume
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
 PRINCIPAL = "events.amazonaws.com"
 _INVALID = "ValidationException"
+#: AWS makes one up for each delivery.
+_SESSION_NAME = "EventBridge"
 #: Members of a target that belong to kinds of targets which are not played.
 _REFUSED = (
     "KinesisParameters",
@@ -146,7 +148,7 @@ class Senders:
             raise DeliveryError("NO_RESOURCE" if gone else "ERROR_FROM_TARGET", error.message, retriable=not gone) from error
 
     def _to_state_machine(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
-        self._check_role(target)
+        self._check_role(target, rule_arn, "stepfunctions", "StartExecution", {"stateMachineArn": target["Arn"]})
         machines: Any = self._cloud.services["stepfunctions"]
         name = f"{event['id']}_{uuid.uuid4()}"[:80]
         try:
@@ -156,7 +158,9 @@ class Senders:
             raise DeliveryError("NO_RESOURCE" if gone else "ERROR_FROM_TARGET", error.message, retriable=not gone) from error
 
     def _to_queue(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
-        if not target.get("RoleArn"):
+        if target.get("RoleArn"):
+            self._check_role(target, rule_arn, "sqs", "SendMessage", {"QueueUrl": target["Arn"]})
+        else:
             self._check_queue(target["Arn"], rule_arn)
         try:
             send_to_queue(self._cloud, target["Arn"], payload, group_id=target.get("SqsParameters", {}).get("MessageGroupId"))
@@ -164,6 +168,8 @@ class Senders:
             raise DeliveryError("ERROR_FROM_TARGET", str(error), retriable=True) from error
 
     def _to_topic(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
+        if target.get("RoleArn"):
+            self._check_role(target, rule_arn, "sns", "Publish", {"TopicArn": target["Arn"]})
         try:
             policy = topic_policy(self._cloud, target["Arn"])
             if not target.get("RoleArn") and not allows(policy, self._call("sns:Publish", target["Arn"], rule_arn)):
@@ -185,7 +191,7 @@ class Senders:
             raise DeliveryError("NO_RESOURCE", error.message) from error
 
     def _to_pipeline(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
-        self._check_role(target)
+        self._check_role(target, rule_arn, "sagemaker", "StartPipelineExecution", {"PipelineName": target["Arn"]})
         given = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
         parameters = [{"Name": parameter["Name"], "Value": _parameter_value(parameter["Value"], event)} for parameter in given]
         try:
@@ -199,7 +205,7 @@ class Senders:
             ) from error
 
     def _to_codepipeline(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
-        self._check_role(target)
+        self._check_role(target, rule_arn, "codepipeline", "StartPipelineExecution", {"name": target["Arn"]})
         pipelines: Any = self._cloud.services["codepipeline"]
         try:
             pipelines.start_from_rule(target["Arn"], rule_arn, json.loads(payload))
@@ -217,12 +223,16 @@ class Senders:
                 "NO_PERMISSIONS", f"EventBridge has no permission to send to {queue_arn}: the queue's policy does not allow {rule_arn}."
             )
 
-    def _check_role(self, target: dict[str, Any]) -> None:
-        if not can_assume(self._cloud, target["RoleArn"], PRINCIPAL):
+    def _check_role(self, target: dict[str, Any], rule_arn: str, service: str, operation: str, params: dict[str, Any]) -> None:
+        if not can_assume(self._cloud, target["RoleArn"], PRINCIPAL, rule_arn):
             raise DeliveryError(
                 "NO_PERMISSIONS",
                 f"EventBridge may not assume the target's role {target['RoleArn']}: it is gone, or does not trust {PRINCIPAL}.",
             )
+        try:
+            self._cloud.iam.authorize(RoleSession(target["RoleArn"], _SESSION_NAME), service, operation, params)
+        except ServiceError as error:
+            raise DeliveryError("NO_PERMISSIONS", error.message) from error
 
     def _call(self, action: str, resource: str, rule_arn: str) -> ServiceCall:
         return ServiceCall(PRINCIPAL, action, resource, rule_arn, self._cloud.settings.account_id)

@@ -6,10 +6,11 @@ super's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from localcloud.errors import ServiceError
-from localcloud.roles import can_assume
+from localcloud.iam.trust import can_assume
 from localcloud.sagemaker.jobs import Jobs
 from localcloud.sagemaker.tags import Tags
 from localcloud.sagemaker.values import json_ready
@@ -47,6 +48,10 @@ class SageMakerBase(Service):
         self.jobs.stop()
         super().stop()
 
+    def tags_of(self, arn: str) -> Mapping[str, str]:
+        """Return a resource's tags."""
+        return self.tags.mapping(arn)
+
     def arn(self, kind: str, name: str) -> str:
         """Return a resource's ARN; SageMaker writes names in lower case there (except in the registry)."""
         return self.cloud.arn("sagemaker", f"{kind}/{name.lower()}")
@@ -55,9 +60,9 @@ class SageMakerBase(Service):
         """Put an ``aws.sagemaker`` event about one resource on the event bus; datetimes become milliseconds since 1970, as SageMaker writes them."""
         self.cloud.emit("aws.sagemaker", detail_type, json_ready(detail) | {"Tags": self.tags.mapping(arn)}, [arn])
 
-    def check_role(self, role_arn: str) -> None:
-        """Refuse a role that SageMaker cannot assume, as AWS does when something is created with it."""
-        if not can_assume(self.cloud, role_arn, PRINCIPAL):
+    def check_role(self, role_arn: str, resource: str) -> None:
+        """Refuse a role that SageMaker cannot assume for a resource (ARN), as AWS does when that is created."""
+        if not can_assume(self.cloud, role_arn, PRINCIPAL, resource):
             raise ServiceError(
                 "ValidationException",
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role.",

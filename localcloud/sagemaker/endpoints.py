@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.database import Document
 from localcloud.errors import ServiceError, not_supported
+from localcloud.iam.principals import RoleSession
 from localcloud.sagemaker.endpoint_configs import EndpointConfigOperations
 from localcloud.sagemaker.fleet import Fleet, LiveVariant, start_all
 from localcloud.sagemaker.listing import list_page
@@ -19,7 +20,7 @@ from localcloud.sagemaker.rollout import Interrupted, Rollout, VariantStatus
 from localcloud.sagemaker.servers import STARTUP_SECONDS, Container, DeploymentError, ModelServer
 from localcloud.sagemaker.shifting import Plan, plan
 from localcloud.sagemaker.tags import check_tags
-from localcloud.sagemaker.values import given, now, refuse_others
+from localcloud.sagemaker.values import SESSION_NAME, given, now, refuse_others
 from localcloud.service import Params
 
 if TYPE_CHECKING:
@@ -278,6 +279,8 @@ class EndpointOperations(EndpointConfigOperations):
         if missing:
             # SageMaker describes them before it begins, with the model's role; a deployment must not go on unwatched.
             raise ServiceError("ValidationException", f"The alarms of AutoRollbackConfiguration do not exist: {', '.join(missing)}.")
+        for role in sorted({str(variant["_role"]) for variant in coming}) if alarms else ():
+            self.cloud.iam.authorize(RoleSession(role, SESSION_NAME), "cloudwatch", "DescribeAlarms", {"AlarmNames": list(alarms)})
 
     def _deploy(self, name: str, work: Callable[[str], None]) -> None:
         before = self._deployments.get(name)

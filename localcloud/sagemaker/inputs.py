@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.errors import ServiceError, not_supported
-from localcloud.object_store import ObjectNotFound, ObjectStore, parse_s3_uri
+from localcloud.object_store import ObjectNotFound, ObjectStore, ObjectUnavailable, parse_s3_uri
 
 S3_PREFIX = "S3Prefix"
 MANIFEST = "ManifestFile"
@@ -33,7 +33,7 @@ def check_exists(objects: ObjectStore, uri: str, role_arn: str, region: str) -> 
         bucket, prefix = parse_s3_uri(uri)
         if objects.keys(bucket, prefix):
             return
-    except ObjectNotFound:
+    except ObjectUnavailable:
         bucket = uri.removeprefix("s3://").partition("/")[0]
     raise ServiceError("ValidationException", _nothing_found(uri, bucket, role_arn, region))
 
@@ -43,6 +43,7 @@ def download(objects: ObjectStore, data_type: str, uri: str, target: Path) -> in
 
     Raises:
         ObjectNotFound: There is nothing, or the manifest is not one.
+        ObjectAccessDenied: The role may not read it.
         OSError: It cannot be written.
     """
     target.mkdir(parents=True, exist_ok=True)

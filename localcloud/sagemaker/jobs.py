@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from localcloud.database import Document, Table
 from localcloud.errors import ServiceError
-from localcloud.object_store import ObjectNotFound
+from localcloud.iam.principals import RoleSession
+from localcloud.object_store import ObjectUnavailable
 from localcloud.output import read_lines
+from localcloud.sagemaker.containers import check_container
 from localcloud.sagemaker.sandbox import Sandbox, Workshop
-from localcloud.sagemaker.values import now
+from localcloud.sagemaker.values import SESSION_NAME, now
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -175,6 +177,10 @@ class Job(ABC):
         self.document = document
         self.name: str = document[f"{self.kind}JobName"]
         self.arn: str = document[f"{self.kind}JobArn"]
+        self.role_arn: str = document["RoleArn"]
+        self.session = RoleSession(self.role_arn, SESSION_NAME)
+        #: S3 as the job's role sees it.
+        self.objects = self.cloud.objects.acting_as(self.role_arn, SESSION_NAME)
         self.thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.stream = f"{self.name}/algo-1-{int(time.time())}"
         self.group = f"/aws/sagemaker/{self.kind}Jobs"
@@ -184,6 +190,11 @@ class Job(ABC):
         self._change = threading.Condition()
 
     # What a kind of job is.
+
+    @property
+    @abstractmethod
+    def image(self) -> str:
+        """The container image's URI."""
 
     @abstractmethod
     def download(self, sandbox: Sandbox) -> None:
@@ -274,14 +285,14 @@ class Job(ABC):
         try:
             with self.cloud.snapshots.held():
                 uploads()
-        except (ObjectNotFound, OSError) as error:
+        except (ObjectUnavailable, OSError) as error:
             raise JobError(f"ClientError: Data upload failed: {error}") from error
         # The document is the promise that the results are there.
         self.cloud.snapshots.flush()
 
     def log(self, *lines: str) -> None:
         """Write to the job's log stream."""
-        self.cloud.logs.write(self.group, self.stream, *lines)
+        self.cloud.logs.write(self.group, self.stream, *lines, session=self.session)
 
     def _run(self) -> None:
         sandbox: Sandbox | None = None
@@ -301,9 +312,12 @@ class Job(ABC):
 
     def _work(self, sandbox: Sandbox) -> None:
         self.passed("Downloading")
+        refused = check_container(self.cloud, self.session, self.image)
+        if refused is not None:
+            raise JobError(f"ClientError: {refused}")
         try:
             self.download(sandbox)
-        except (ObjectNotFound, OSError) as error:
+        except (ObjectUnavailable, OSError) as error:
             raise JobError(f"ClientError: Data download failed: {error}") from error
         if self._stop_requested:
             ending, exit_code = Ending.STOPPED, 0
@@ -324,7 +338,7 @@ class Job(ABC):
     def _execute(self, sandbox: Sandbox) -> tuple[Ending, int]:
         """Run the process to its end; return why it ended and the exit code (128 + n for signal n)."""
         command = sandbox.command(self.command())
-        environment = sandbox.environment(self.cloud.client_environment(self.document["RoleArn"]), self.environment())
+        environment = sandbox.environment(self.cloud.client_environment(self.role_arn, SESSION_NAME), self.environment())
         self.started(sandbox)
         try:
             process = self.cloud.processes.spawn(

@@ -40,7 +40,7 @@ class ModelOperations(RegistryOperations):
         role = params.get("ExecutionRoleArn")
         if role is None:
             raise ServiceError("ValidationException", "ExecutionRoleArn is required to create a model")
-        self.check_role(role)
+        self.check_role(role, arn)
         served = self._served(container)
         self.check_model_data([served])
         with self._models.lock():

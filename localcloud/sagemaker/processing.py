@@ -33,9 +33,9 @@ class ProcessingOperations(SageMakerBase):
             ServiceError: ResourceInUse, or ValidationException for what AWS or localcloud refuses.
         """
         _check(params)
-        self.check_role(params["RoleArn"])
         name = params["ProcessingJobName"]
         arn = self.arn("processing-job", name)
+        self.check_role(params["RoleArn"], arn)
         moment = now()
         document = given(
             params,
@@ -151,11 +151,16 @@ class ProcessingJob(Job):
         super().__init__(jobs, document)
         self._syncs: list[FolderSync] = []
 
+    @property
+    def image(self) -> str:
+        """The container image's URI."""
+        return str(self.document["AppSpecification"]["ImageUri"])
+
     def download(self, sandbox: Sandbox) -> None:
         """Bring inputs and the two configuration files into the sandbox."""
         for item in self.document.get("ProcessingInputs") or []:
             source = item["S3Input"]
-            inputs.download(self.cloud.objects, source["S3DataType"], source["S3Uri"], sandbox.path(source["LocalPath"]))
+            inputs.download(self.objects, source["S3DataType"], source["S3Uri"], sandbox.path(source["LocalPath"]))
         for output in self._outputs():
             sandbox.path(output["LocalPath"]).mkdir(parents=True, exist_ok=True)
         (sandbox.ml / "output").mkdir(exist_ok=True)
@@ -185,7 +190,7 @@ class ProcessingJob(Job):
     def started(self, sandbox: Sandbox) -> None:
         """Begin uploading the outputs whose S3UploadMode is Continuous."""
         self._syncs = [
-            FolderSync(self.cloud.objects, sandbox.path(output["LocalPath"]), output["S3Uri"])
+            FolderSync(self.objects, sandbox.path(output["LocalPath"]), output["S3Uri"])
             for output in self._outputs()
             if _continuous(output)
         ]
@@ -213,7 +218,7 @@ class ProcessingJob(Job):
         def uploads() -> None:
             for output in self._outputs():
                 if not _continuous(output):
-                    self.cloud.objects.upload(sandbox.path(output["LocalPath"]), output["S3Uri"])
+                    self.objects.upload(sandbox.path(output["LocalPath"]), output["S3Uri"])
 
         self.publish(uploads)
         self.end(Status.COMPLETED, **exit_message)

@@ -12,6 +12,7 @@ from moto.core.utils import get_service_model
 from werkzeug.wrappers import Response
 
 from localcloud.errors import ServiceError, not_supported
+from localcloud.iam.callers import caller
 from localcloud.sagemaker.fleet import Fleet, LiveVariant, UnknownEndpoint, UnknownVariant
 from localcloud.sagemaker.servers import InvocationTimeout, Reply, ServerDown
 from localcloud.service import Params, Service
@@ -66,6 +67,9 @@ class RuntimeService(Service):
         params: Params = {member: request.headers[header] for header, member in _HEADERS.items() if header in request.headers}
         params |= {"EndpointName": unquote(parts[2]), "Body": request.get_data()}
         try:
+            session = caller()
+            if session is not None:
+                self.cloud.iam.authorize(session, self.name, "InvokeEndpoint", params)
             result = self.invoke_endpoint(params)
         except ServiceError as error:
             return self._respond(request, OperationModel({}, get_service_model(self.name)), error)

@@ -19,10 +19,13 @@ from uuid import uuid4
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from localcloud.object_store import ObjectNotFound
+from localcloud.iam.principals import RoleSession
+from localcloud.object_store import ObjectUnavailable
 from localcloud.output import read_lines
 from localcloud.sagemaker.archives import BadArchive, unpack
+from localcloud.sagemaker.containers import check_container
 from localcloud.sagemaker.sandbox import Sandbox, Workshop
+from localcloud.sagemaker.values import SESSION_NAME
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -66,7 +69,7 @@ class Container:
     """
 
     image: str
-    role_arn: str | None
+    role_arn: str
     environment: dict[str, str] = field(default_factory=dict)
     model_data: str | None = None
 
@@ -99,6 +102,8 @@ class ModelServer:
         self._cloud = cloud
         self._workshop = workshop
         self._container = container
+        self._session = RoleSession(container.role_arn, SESSION_NAME)
+        self._objects = cloud.objects.acting_as(container.role_arn, SESSION_NAME)
         self._variant = variant
         self._startup_seconds = startup_seconds
         self._group = f"/aws/sagemaker/Endpoints/{endpoint}"
@@ -229,6 +234,9 @@ class ModelServer:
         Raises:
             DeploymentError: The model is not in S3, or not an archive, or there is no room for it.
         """
+        refused = check_container(self._cloud, self._session, self._container.image)
+        if refused is not None:
+            raise DeploymentError(refused)
         try:
             sandbox = self._workshop.sandbox()
         except OSError as error:
@@ -247,10 +255,10 @@ class ModelServer:
             return
         try:
             if uri.endswith("/"):
-                self._cloud.objects.download(uri, folder)
+                self._objects.download(uri, folder)
             else:
-                unpack(self._cloud.objects.read(uri), folder)
-        except ObjectNotFound as error:
+                unpack(self._objects.read(uri), folder)
+        except ObjectUnavailable as error:
             raise DeploymentError(
                 f'Failed to download model data for container "container_1" from URL: "{uri}". Please ensure that there is an object located at the URL and that '
                 "the role passed to CreateModel has permissions to download the object."
@@ -267,12 +275,12 @@ class ModelServer:
         if code.startswith("s3://"):
             # The SDK's way for code that is not in the artifact.
             try:
-                unpack(self._cloud.objects.read(code), sandbox.ml / "code")
-            except (ObjectNotFound, BadArchive, OSError) as error:
+                unpack(self._objects.read(code), sandbox.ml / "code")
+            except (ObjectUnavailable, BadArchive, OSError) as error:
                 raise DeploymentError(f"The code archive {code} cannot be used: {error}") from error
             settings["SAGEMAKER_SUBMIT_DIRECTORY"] = "/opt/ml/code"
         settings["SM_MODEL_DIR"] = "/opt/ml/model"
-        environment = sandbox.environment(self._cloud.client_environment(self._container.role_arn), settings)
+        environment = sandbox.environment(self._cloud.client_environment(self._container.role_arn, SESSION_NAME), settings)
         self._check_requirements(Path(environment["SAGEMAKER_SUBMIT_DIRECTORY"]) / "requirements.txt")
         return environment
 
@@ -336,7 +344,7 @@ class ModelServer:
 
     def _print(self, lines: list[str]) -> None:
         self._last_line = next((line for line in reversed(lines) if line.strip()), self._last_line)
-        self._cloud.logs.write(self._group, self._stream, *lines)
+        self._cloud.logs.write(self._group, self._stream, *lines, session=self._session)
 
     def _kill(self) -> None:
         process = self._process

@@ -6,7 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from localcloud.object_store import ObjectNotFound, ObjectStore
+from localcloud.object_store import ObjectStore, ObjectUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class FolderSync:
         """End the thread and, if *upload*, upload what is left.
 
         Raises:
-            ObjectNotFound: The bucket is gone.
+            ObjectUnavailable: The bucket is gone, or the role may not write to it.
         """
         self._done.set()
         self._thread.join()
@@ -57,7 +57,7 @@ class FolderSync:
             self._seen = now
             try:
                 self._upload(quiet)
-            except (ObjectNotFound, OSError) as error:
+            except (ObjectUnavailable, OSError) as error:
                 log.warning("%s cannot be uploaded to %s yet: %s", self._folder, self._uri, error)
 
     def _upload(self, files: dict[Path, _Seen]) -> None:

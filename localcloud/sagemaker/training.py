@@ -19,7 +19,7 @@ from localcloud.sagemaker.metrics import MetricReader, check_definitions
 from localcloud.sagemaker.sandbox import Sandbox
 from localcloud.sagemaker.sync import FolderSync
 from localcloud.sagemaker.tags import check_tags
-from localcloud.sagemaker.values import given, now, refuse_others
+from localcloud.sagemaker.values import SESSION_NAME, given, now, refuse_others
 from localcloud.service import Params
 
 _WHERE = "CreateTrainingJob"
@@ -58,11 +58,12 @@ class TrainingOperations(SageMakerBase):
         """
         _check(params)
         role = params["RoleArn"]
-        self.check_role(role)
+        arn = self.arn("training-job", params["TrainingJobName"])
+        self.check_role(role, arn)
+        objects = self.cloud.objects.acting_as(role, SESSION_NAME)
         for channel in params.get("InputDataConfig") or []:
-            inputs.check_exists(self.cloud.objects, channel["DataSource"]["S3DataSource"]["S3Uri"], role, self.cloud.settings.region)
+            inputs.check_exists(objects, channel["DataSource"]["S3DataSource"]["S3Uri"], role, self.cloud.settings.region)
         name = params["TrainingJobName"]
-        arn = self.arn("training-job", name)
         moment = now()
         document = given(params, *(member for member in _SUPPORTED if member != "Tags")) | {
             "TrainingJobArn": arn,
@@ -204,13 +205,18 @@ class TrainingJob(Job):
         self._metrics = MetricReader(document["AlgorithmSpecification"].get("MetricDefinitions") or [])
         self._sync: FolderSync | None = None
 
+    @property
+    def image(self) -> str:
+        """The container image's URI."""
+        return str(self.document["AlgorithmSpecification"]["TrainingImage"])
+
     def download(self, sandbox: Sandbox) -> None:
         """Bring channels, checkpoints and configuration files into the sandbox."""
         channels = self.document.get("InputDataConfig") or []
         for channel in channels:
             source = channel["DataSource"]["S3DataSource"]
             folder = sandbox.path(f"/opt/ml/input/data/{channel['ChannelName']}")
-            inputs.download(self.cloud.objects, source["S3DataType"], source["S3Uri"], folder)
+            inputs.download(self.objects, source["S3DataType"], source["S3Uri"], folder)
             if channel["ChannelName"] == _DRIVERS:
                 sandbox.remap_scripts(folder)
         for folder_name in ("model", "output/data", "input/config"):
@@ -231,7 +237,7 @@ class TrainingJob(Job):
         folder = sandbox.path(checkpoints.get("LocalPath", _CHECKPOINTS))
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self.cloud.objects.download(checkpoints["S3Uri"].rstrip("/") + "/", folder)
+            self.objects.download(checkpoints["S3Uri"].rstrip("/") + "/", folder)
         except ObjectNotFound:
             # The first run finds nothing.
             return
@@ -267,7 +273,7 @@ class TrainingJob(Job):
         """Begin uploading checkpoints."""
         checkpoints = self.document.get("CheckpointConfig")
         if checkpoints:
-            self._sync = FolderSync(self.cloud.objects, sandbox.path(checkpoints.get("LocalPath", _CHECKPOINTS)), checkpoints["S3Uri"])
+            self._sync = FolderSync(self.objects, sandbox.path(checkpoints.get("LocalPath", _CHECKPOINTS)), checkpoints["S3Uri"])
             self._sync.start()
 
     def printed(self, lines: list[str]) -> None:
@@ -291,7 +297,7 @@ class TrainingJob(Job):
         output = self.document["OutputDataConfig"]
         prefix = f"{output['S3OutputPath'].rstrip('/')}/{self.name}/output"
         if output.get("CompressionType") == "NONE":
-            self.cloud.objects.upload(sandbox.ml / "model", f"{prefix}/model")
+            self.objects.upload(sandbox.ml / "model", f"{prefix}/model")
         else:
             self._upload_archive(sandbox, "model", f"{prefix}/model.tar.gz")
         self._upload_archive(sandbox, "output/data", f"{prefix}/output.tar.gz")
@@ -299,7 +305,7 @@ class TrainingJob(Job):
     def _upload_archive(self, sandbox: Sandbox, folder: str, uri: str) -> None:
         body = pack(sandbox.ml / folder)
         if body is not None:
-            self.cloud.objects.write(uri, body)
+            self.objects.write(uri, body)
 
     def passed(self, secondary: str) -> None:
         """Record a secondary status."""

@@ -9,6 +9,9 @@ from typing import Any
 from localcloud.errors import not_supported
 from localcloud.service import Params
 
+#: Name of the sessions in which jobs, models and pipelines act as their roles.
+SESSION_NAME = "SageMaker"
+
 
 def refuse_others(params: Mapping[str, Any], supported: Collection[str], where: str) -> None:
     """Refuse a request that sets anything but *supported* members (null, false and empty count as not set), so that nothing is ignored in silence.

@@ -182,7 +182,8 @@ class Executions:
         details |= {"stateMachineVersionArn": version.version_arn} if version.version_arn else {}
         details |= {"stateMachineAliasArn": version.alias_arn} if version.alias_arn else {}
         started = history.add("ExecutionStarted", 0, ("executionStartedEventDetails", details))
-        interpreter = Interpreter(version.machine, self._runner, history, _context(record, version, value), self._cloud.settings.region)
+        runner = self._runner.acting_as(version.role_arn)
+        interpreter = Interpreter(version.machine, runner, history, _context(record, version, value), self._cloud.settings.region)
         changes: dict[str, Any] = {}
         try:
             async with asyncio.timeout(version.machine.timeout) as deadline:

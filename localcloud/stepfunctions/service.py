@@ -12,7 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from localcloud.errors import ServiceError, not_supported
-from localcloud.roles import can_assume
+from localcloud.iam.needs import Need
+from localcloud.iam.principals import RoleSession
+from localcloud.iam.trust import can_assume
 from localcloud.service import Params, Service
 from localcloud.stepfunctions.definition import MAX_DEFINITION_BYTES, InvalidDefinition, Machine, compile_definition
 from localcloud.stepfunctions.executions import Executions, MachineVersion
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
     from localcloud.database import Document
 
 _PRINCIPAL = "states.amazonaws.com"
+_SESSION_NAME = "StepFunctions"
+#: https://docs.aws.amazon.com/step-functions/latest/dg/concepts-xray-tracing.html
+_TRACING = ("xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets")
+_LOG_DELIVERY = (
+    "logs:CreateLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:UpdateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
+)
 #: Characters that names may not have (https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html).
 _BAD_NAME = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 _MACHINE_ARN = re.compile(
@@ -60,8 +75,8 @@ class StepFunctionsService(Service):
         if _BAD_NAME.search(name):
             raise ServiceError("InvalidName", f"Invalid Name: '{name}'")
         self._check_definition(params["definition"])
-        self._check_role(params["roleArn"])
         arn = self.cloud.arn("states", f"stateMachine:{name}")
+        self._check_role(params["roleArn"], arn)
         with self._machines.lock():
             existing = self._machines.get(name)
             if existing is not None:
@@ -80,7 +95,7 @@ class StepFunctionsService(Service):
                 "type": params.get("type", "STANDARD"),
                 "creationDate": datetime.now(UTC),
                 "updateDate": datetime.now(UTC),
-                "loggingConfiguration": self._logging(params),
+                "loggingConfiguration": self._logging(params, params["roleArn"]),
                 "tracingConfiguration": params.get("tracingConfiguration", {"enabled": False}),
                 "encryptionConfiguration": params.get("encryptionConfiguration", {"type": "AWS_OWNED_KEY"}),
                 "tags": params.get("tags", []),
@@ -88,6 +103,7 @@ class StepFunctionsService(Service):
                 "next_version": 1,
                 "aliases": {},
             }
+            self._check_tracing(machine["tracingConfiguration"], params["roleArn"])
             machine["revisionId"] = self._keep_revision(machine)
             answer = {"stateMachineArn": arn, "creationDate": machine["creationDate"]}
             if params.get("publish"):
@@ -109,9 +125,10 @@ class StepFunctionsService(Service):
         if "definition" in changes:
             self._check_definition(changes["definition"])
         if "roleArn" in changes:
-            self._check_role(changes["roleArn"])
+            self._check_role(changes["roleArn"], params["stateMachineArn"])
         if "loggingConfiguration" in changes:
-            changes["loggingConfiguration"] = self._logging(params)
+            role_arn = changes.get("roleArn") or self._machine(params["stateMachineArn"])["roleArn"]
+            changes["loggingConfiguration"] = self._logging(params, role_arn)
         with self._machines.lock():
             machine = self._machine(params["stateMachineArn"])
             machine |= changes | {"updateDate": datetime.now(UTC)}
@@ -183,14 +200,14 @@ class StepFunctionsService(Service):
         except InvalidDefinition as error:
             raise ServiceError("InvalidDefinition", f"Invalid State Machine Definition: '{error}'") from error
 
-    def _check_role(self, role_arn: str) -> None:
+    def _check_role(self, role_arn: str, machine_arn: str) -> None:
         if not re.fullmatch(r"arn:aws[\w-]*:iam::\d{12}:role/.+", role_arn):
             raise ServiceError("InvalidArn", f"Invalid Role Arn: '{role_arn}'")
-        if not can_assume(self.cloud, role_arn, _PRINCIPAL):
+        if not can_assume(self.cloud, role_arn, _PRINCIPAL, machine_arn):
             message = f"Neither the global service principal {_PRINCIPAL}, nor the regional one is authorized to assume the provided role."
             raise ServiceError("AccessDeniedException", message)
 
-    def _logging(self, params: Params) -> dict[str, Any]:
+    def _logging(self, params: Params, role_arn: str) -> dict[str, Any]:
         configuration: dict[str, Any] = params.get("loggingConfiguration", {"level": "OFF", "includeExecutionData": False})
         destinations = configuration.get("destinations", [])
         if configuration.get("level", "OFF") != "OFF" and not destinations:
@@ -201,7 +218,24 @@ class StepFunctionsService(Service):
                 raise ServiceError(
                     "InvalidLoggingConfiguration", "Invalid Logging Configuration: Log Destination: Log Group ARN must end with ':*'."
                 )
+        if destinations:
+            self._check_log_delivery(role_arn)
         return {"level": "OFF", "includeExecutionData": False, **configuration}
+
+    def _check_tracing(self, configuration: dict[str, Any], role_arn: str) -> None:
+        """Ask for what traces are sent with; on AWS those of a role that may not are missing, and nothing says so."""
+        if configuration.get("enabled"):
+            session = RoleSession(role_arn, _SESSION_NAME)
+            for action in _TRACING:
+                self.cloud.iam.decide(session, Need(action, "*"))
+
+    def _check_log_delivery(self, role_arn: str) -> None:
+        """Refuse a role that cannot have logs delivered (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy)."""
+        session = RoleSession(role_arn, _SESSION_NAME)
+        # Every one of them is asked for, so that what a role needs is known at once.
+        decisions = [self.cloud.iam.decide(session, Need(action, "*")) for action in _LOG_DELIVERY]
+        if not all(decision.allowed for decision in decisions):
+            raise ServiceError("AccessDeniedException", "The state machine IAM Role is not authorized to access the Log Destination")
 
     def _keep_revision(self, machine: Document) -> str:
         members = {member: machine[member] for member in ("definition", "roleArn", "loggingConfiguration", "tracingConfiguration")}

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from moto.core.utils import get_service_model
 
 from localcloud.errors import ServiceError
+from localcloud.iam.principals import RoleSession
 from localcloud.messaging import MessageRefused, publish_to_topic, send_to_queue
 from localcloud.stepfunctions.errors import ErrorName, StateError
 from localcloud.stepfunctions.history import to_json
@@ -23,6 +24,11 @@ from localcloud.stepfunctions.integrations import Integration, Kind, member_name
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
+
+#: AWS makes one up for each execution; one for all keeps the number of clients small.
+_SESSION_NAME = "StepFunctions"
+#: What Step Functions calls services in the names of their errors.
+_ERROR_PREFIXES = {"lambda": "Lambda", "sqs": "SQS", "sns": "SNS", "stepfunctions": "StepFunctions"}
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,12 @@ class StartedExecution:
 class TaskRunner:
     """Runs Tasks on the background loop; what blocks runs in a thread."""
 
-    def __init__(self, cloud: Cloud, start_execution: Callable[[dict[str, Any]], StartedExecution]) -> None:
+    def __init__(
+        self, cloud: Cloud, start_execution: Callable[[dict[str, Any]], StartedExecution], session: RoleSession | None = None
+    ) -> None:
         self._cloud = cloud
         self._start_execution = start_execution
+        self._session = session
         self._kinds: dict[Kind, Callable[[Integration, Any], Awaitable[Any]]] = {
             Kind.FUNCTION: self._function,
             Kind.LAMBDA_INVOKE: self._lambda_invoke,
@@ -57,6 +66,23 @@ class TaskRunner:
             Kind.START_EXECUTION_SYNC_2: self._start_and_wait,
             Kind.SDK: self._sdk,
         }
+
+    def acting_as(self, role_arn: str) -> TaskRunner:
+        """Return a runner that does everything as a role."""
+        return TaskRunner(self._cloud, self._start_execution, RoleSession(role_arn, _SESSION_NAME))
+
+    def _authorize(self, service: str, operation: str, params: dict[str, Any]) -> None:
+        """Let what does not go over the API pass.
+
+        Raises:
+            StateError: The role may not.
+        """
+        if self._session is None:
+            return
+        try:
+            self._cloud.iam.authorize(self._session, service, operation, params)
+        except ServiceError as error:
+            raise _service_error(_ERROR_PREFIXES[service], error) from error
 
     async def run(self, integration: Integration, parameters: Any) -> Any:
         """Run one Task and return its result.
@@ -77,6 +103,7 @@ class TaskRunner:
         if kind != "RequestResponse":
             functions: Any = self._cloud.services["lambda"]
             payload = to_json(parameters.get("Payload", {})).encode()
+            self._authorize("lambda", "Invoke", {"FunctionName": name, "Qualifier": qualifier})
             try:
                 accepted = await asyncio.to_thread(functions.invoke_function, name, payload, kind, qualifier)
             except ServiceError as error:
@@ -90,6 +117,7 @@ class TaskRunner:
 
     async def _invoke(self, name: str, qualifier: str | None, payload: Any) -> tuple[Any, Any]:
         functions: Any = self._cloud.services["lambda"]
+        self._authorize("lambda", "Invoke", {"FunctionName": name, "Qualifier": qualifier})
         try:
             result = await functions.invoke_on_loop(name, to_json(payload).encode(), qualifier)
         except ServiceError as error:
@@ -113,6 +141,7 @@ class TaskRunner:
         if extra:
             # What the short way does not know goes over the API.
             return await self._call("sqs", "SendMessage", "SQS", {**parameters, "MessageBody": text})
+        self._authorize("sqs", "SendMessage", {"QueueUrl": url})
         queue_arn = self._cloud.arn("sqs", url.rstrip("/").rpartition("/")[2])
         try:
             identifier = send_to_queue(self._cloud, queue_arn, text, parameters.get("MessageAttributes"), parameters.get("MessageGroupId"))
@@ -128,6 +157,7 @@ class TaskRunner:
         text = message if isinstance(message, str) else to_json(message)
         if set(parameters) - {"TopicArn", "Message", "Subject"}:
             return await self._call("sns", "Publish", "SNS", {**parameters, "Message": text})
+        self._authorize("sns", "Publish", {"TopicArn": _text(parameters, "TopicArn")})
         try:
             identifier = await asyncio.to_thread(
                 publish_to_topic, self._cloud, _text(parameters, "TopicArn"), text, parameters.get("Subject")
@@ -167,6 +197,7 @@ class TaskRunner:
         request = {"stateMachineArn": _text(parameters, "StateMachineArn"), "input": to_json(parameters.get("Input", {}))}
         if "Name" in parameters:
             request["name"] = parameters["Name"]
+        self._authorize("stepfunctions", "StartExecution", request)
         try:
             return await asyncio.to_thread(self._start_execution, request)
         except ServiceError as error:
@@ -196,7 +227,10 @@ class TaskRunner:
         return answer if service != "events" and service != "sqs" and service != "sns" else answer | _metadata(str(uuid.uuid4()), 200)
 
     def _request(self, service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        client = self._cloud.clients(service)
+        clients = self._cloud.clients
+        if self._session is not None:
+            clients = clients.acting_as(self._session.role_arn, self._session.name)
+        client = clients(service)
         methods: dict[str, str] = {api_name: method for method, api_name in client.meta.method_to_api_mapping.items()}
         response: dict[str, Any] = getattr(client, methods[operation])(**arguments)
         for name, value in response.items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
+from pipelines.settings import load_settings
 from scones.groups import Group
 from scones.options import Context, command_options, settings_options
-from scones.settings import load
+from scones.settings import stage_name
 
 
 @click.group(cls=Group)
@@ -19,7 +22,7 @@ def config() -> None:
 @command_options(needs_target=False)
 def show(context: Context, stage: str | None, overrides: tuple[str, ...]) -> None:
     """Print each setting, its value, where the value came from and what it means."""
-    rows = list(load(stage, overrides).rows())
+    rows = list(load_settings(stage_name(stage), list(overrides), dict(os.environ)).rows())
     document = [{"key": row.key, "value": _plain(row.value), "origin": str(row.origin), "description": row.description} for row in rows]
 
     def human(console: object) -> None:

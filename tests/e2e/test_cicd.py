@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from helpers_permissions import UNUSED, Role, listed_as_unused, not_needed, refused, roles_of, unused, usage_of
 
 from staging.sample import write_sample
 
@@ -77,9 +78,13 @@ class Clone:
         path = self.folder / name
         path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
-    def client(self, service: str) -> Any:
+    @property
+    def endpoint_url(self) -> str:
         running = json.loads((self.state_dir / "localcloud" / "running.json").read_text(encoding="utf-8"))
-        return boto3.client(service, endpoint_url=running["endpoint_url"], region_name="us-east-1")
+        return str(running["endpoint_url"])
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
 
     def deliveries(self) -> list[str]:
         """The commits of all deliveries so far, newest first."""
@@ -303,3 +308,25 @@ def register_a_bad_version(clone: Clone) -> None:
         },
         **{name: good[name] for name in ("SamplePayloadUrl", "Domain", "Task")},
     )
+
+
+# --- What all of that needed ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def roles(clone: Clone, first: str) -> list[Role]:
+    return roles_of(clone.client, "scones-cicd")
+
+
+def test_the_deliverys_roles_were_refused_nothing(clone: Clone, roles: list[Role]) -> None:
+    assert refused(usage_of(clone.endpoint_url), roles) == []
+
+
+def test_every_permission_of_the_delivery_was_used_or_is_listed_with_its_reason(clone: Clone, roles: list[Role]) -> None:
+    never, listed = unused(usage_of(clone.endpoint_url), roles), listed_as_unused(roles)
+    assert never - listed == set(), f"allowed, not used, and no reason in {UNUSED.name}"
+    assert listed - never == set(), f"listed in {UNUSED.name}, but used"
+
+
+def test_without_any_permission_that_the_delivery_used_something_would_have_been_refused(clone: Clone, roles: list[Role]) -> None:
+    assert not_needed(usage_of(clone.endpoint_url), roles) == []

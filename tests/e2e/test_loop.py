@@ -19,6 +19,7 @@ from typing import Any
 
 import boto3
 import pytest
+from helpers_permissions import UNUSED, Role, listed_as_unused, not_needed, refused, roles_of, unused, usage_of
 
 from staging.sample import write_sample
 
@@ -455,3 +456,27 @@ def test_killed_while_deploying_the_old_version_serves_and_the_new_one_can_be_de
     scones.json("models", "approve", "3")
     poll(lambda: (found := production(scones))["model_package_arn"].endswith("/3") and found["status"] == "UPDATE_COMPLETE", 60)
     assert scones.json("classify", f"s3://{photo['s3_bucket']}/{photo['s3_key']}")[0]["decision"] == "accepted"
+
+
+# --- What all of that needed ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def roles(scones: Scones, demo: dict[str, Any]) -> list[Role]:
+    return roles_of(scones.client, "scones-platform")
+
+
+def test_no_role_was_refused_anything_that_it_needs(scones: Scones, roles: list[Role]) -> None:
+    # One test above asked for a photo in somebody else's bucket.
+    expected = ["SerializeImageDataRole may not s3:GetObject on arn:aws:s3:::no-such-bucket-at-all/x.png"]
+    assert refused(usage_of(scones.running["endpoint_url"]), roles) == expected
+
+
+def test_every_permission_was_used_or_is_listed_with_the_reason_why_it_is_there(scones: Scones, roles: list[Role]) -> None:
+    never, listed = unused(usage_of(scones.running["endpoint_url"]), roles), listed_as_unused(roles)
+    assert never - listed == set(), f"allowed, not used, and no reason in {UNUSED.name}"
+    assert listed - never == set(), f"listed in {UNUSED.name}, but used"
+
+
+def test_without_any_permission_that_was_used_something_would_have_been_refused(scones: Scones, roles: list[Role]) -> None:
+    assert not_needed(usage_of(scones.running["endpoint_url"]), roles) == []

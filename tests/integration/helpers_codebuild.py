@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+from helpers_roles import mighty_role
+
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "codebuild.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -53,7 +55,7 @@ class Lab:
         self.region = region
         self.service = region.cloud.services["codebuild"]
         self.cb, self.s3, self.logs = (region.client(name) for name in ("codebuild", "s3", "logs"))
-        self.role: str = region.client("iam").create_role(RoleName="codebuild", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+        self.role: str = mighty_role(region.client("iam"), "codebuild", TRUST)
         self.s3.create_bucket(Bucket=BUCKET)
         self._numbers = itertools.count(1)
 

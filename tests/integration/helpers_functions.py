@@ -10,6 +10,8 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+from helpers_roles import mighty_role
+
 SERVICES = ["lambda.amazonaws.com", "states.amazonaws.com", "events.amazonaws.com"]
 TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": SERVICES}, "Action": "sts:AssumeRole"}]}
 
@@ -37,7 +39,7 @@ class Lab:
         self.cloud = region.cloud
         self._names = itertools.count()
         self._clients: dict[str, Any] = {}
-        self.role: str = self.client("iam").create_role(RoleName="role", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+        self.role: str = mighty_role(self.client("iam"), "role", TRUST)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client."""

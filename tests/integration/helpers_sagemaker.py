@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from helpers_roles import mighty_role
 from localcloud.sagemaker.jobs import JobKind
 
 BUCKET = "sagemaker-tests"
@@ -38,7 +39,7 @@ class Lab:
         self.region = region
         self.service = region.cloud.services["sagemaker"]
         self.sm, self.s3, self.logs, self.runtime = (region.client(name) for name in ("sagemaker", "s3", "logs", "sagemaker-runtime"))
-        self.role: str = region.client("iam").create_role(RoleName="sagemaker", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+        self.role: str = mighty_role(region.client("iam"), "sagemaker", TRUST)
         self.s3.create_bucket(Bucket=BUCKET)
         self.events: list[tuple[str, dict[str, Any], list[str]]] = []
         self._numbers = itertools.count(1)

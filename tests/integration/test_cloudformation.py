@@ -61,7 +61,7 @@ Resources:
       Description: !Sub "role ${Suffix}"
       AssumeRolePolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Principal: {Service: [lambda.amazonaws.com, states.amazonaws.com, sagemaker.amazonaws.com]}, Action: sts:AssumeRole}]}
       ManagedPolicyArns: [!Ref Managed, arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]
-      Policies: [{PolicyName: inline, PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "s3:*", Resource: !Sub "${Bucket.Arn}/*"}]}}]
+      Policies: [{PolicyName: everything, PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}}, {PolicyName: inline, PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "s3:*", Resource: !Sub "${Bucket.Arn}/*"}]}}]
       Tags: [{Key: suffix, Value: !Ref Suffix}]
   Policy:
     Type: AWS::IAM::Policy
@@ -486,6 +486,7 @@ Resources:
     Type: AWS::IAM::Role
     Properties:
       AssumeRolePolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Principal: {Service: sagemaker.amazonaws.com}, Action: sts:AssumeRole}]}
+      Policies: [{PolicyName: everything, PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}}]
   Model:
     Type: AWS::SageMaker::Model
     Properties:
@@ -645,10 +646,10 @@ Resources:
     assert "not supported by localcloud" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Queue")
     assert "does not exist" in refused(client.describe_stack_drift_detection_status, StackDriftDetectionId="0" * 36)
     assert (
-        stacks.create("broken", "Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: '!'}}}")["StackStatus"]
+        stacks.create("undriftable", "Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: '!'}}}")["StackStatus"]
         == "ROLLBACK_COMPLETE"
     )
-    assert "while it is in ROLLBACK_COMPLETE state" in refused(client.detect_stack_drift, StackName="broken")
+    assert "while it is in ROLLBACK_COMPLETE state" in refused(client.detect_stack_drift, StackName="undriftable")
     stacks.delete("drift")
 
 
@@ -954,6 +955,7 @@ Resources:
     Type: AWS::IAM::Role
     Properties:
       AssumeRolePolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: sts:AssumeRole}]}
+      Policies: [{PolicyName: everything, PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}}]
   Topic: {Type: AWS::SNS::Topic, Properties: {TopicName: !Ref Name}}
   Maker:
     Type: AWS::Lambda::Function
@@ -1046,6 +1048,7 @@ Resources:
     Type: AWS::IAM::Role
     Properties:
       AssumeRolePolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: sts:AssumeRole}]}
+      Policies: [{PolicyName: everything, PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}}]
   Said: {Type: AWS::SSM::Parameter, Properties: {Name: /said, Type: String, Value: "-"}}
   Maker:
     Type: AWS::Lambda::Function

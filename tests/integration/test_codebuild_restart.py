@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from helpers_codebuild import BUCKET, ENVIRONMENT, TRUST, buildspec, context, phases
+from helpers_roles import mighty_role
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +50,7 @@ def test_kill_9_ends_a_build_and_the_restart_says_so(
 ) -> None:
     process, client = start()
     codebuild = client("codebuild")
-    role = client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    role = mighty_role(client("iam"), "r", TRUST)
     client("s3").create_bucket(Bucket=BUCKET)
     upload = {"type": "NO_SOURCE", "buildspec": buildspec("touch x", artifacts={"files": ["x"]})}
     codebuild.create_project(
@@ -94,7 +95,7 @@ def test_an_orderly_end_of_localcloud_ends_builds_too(
     start: Callable[[], Any], tmp_path: Path, poll: Callable[..., Any], alive: Callable[[int], bool]
 ) -> None:
     process, client = start()
-    role = client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    role = mighty_role(client("iam"), "r", TRUST)
     pids = tmp_path / "pids"
     client("codebuild").create_project(
         name="project",

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from helpers_functions import Lab
+from localcloud.iam.trust import can_assume
 from localcloud.messaging import MessageRefused, publish_to_topic, queue_policy, send_to_queue, string_attributes, topic_policy
-from localcloud.roles import can_assume
 
 
 @pytest.fixture(scope="module")

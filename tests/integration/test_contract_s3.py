@@ -20,7 +20,7 @@ def policy(bucket: str, effect: str, action: str, **condition: Any) -> str:
         ("denied-without-tls", {"Bool": {"aws:SecureTransport": "false"}}, True),
         ("denied-with-tls", {"Bool": {"aws:SecureTransport": ["true"]}}, False),
         ("denied-always", {}, False),
-        ("denied-elsewhere", {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}, True),
+        ("denied-elsewhere", {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}, False),
     ],
 )
 def test_a_bucket_policys_deny_counts_when_its_condition_holds(region: Any, name: str, condition: dict[str, Any], readable: bool) -> None:

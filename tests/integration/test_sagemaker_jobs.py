@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from helpers_sagemaker import BUCKET, CLUSTER, Lab, channel, make_lab, read_tar_gz, s3_input, s3_output
+from localcloud.object_store import ObjectStore
 from localcloud.sagemaker import sandbox
 
 PROCESSING, TRAINING = "/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"
@@ -153,18 +154,18 @@ def test_an_output_bucket_that_is_not_there_fails_the_job(lab: Lab) -> None:
 
 
 def test_results_reach_the_disk_all_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud, upload, blocked = lab.region.cloud, lab.region.cloud.objects.upload, []
+    cloud, upload, blocked = lab.region.cloud, ObjectStore.upload, []
 
-    def checked(source: Path, uri: str) -> int:
+    def checked(objects: ObjectStore, source: Path, uri: str) -> int:
         # A snapshot in the middle of the upload would put half of the results on the disk.
         snapshot = threading.Thread(target=cloud.snapshots.flush)
         snapshot.start()
-        count: int = upload(source, uri)
+        count: int = upload(objects, source, uri)
         snapshot.join(0.2)
         blocked.append(snapshot.is_alive())
         return count
 
-    monkeypatch.setattr(cloud.objects, "upload", checked)
+    monkeypatch.setattr(ObjectStore, "upload", checked)
     assert lab.process("import pathlib, sys\npathlib.Path(sys.argv[1], 'x').touch()")["ProcessingJobStatus"] == "Completed"
     assert blocked == [True]
 
@@ -179,7 +180,7 @@ def test_a_full_disk_fails_the_job_and_not_the_region(lab: Lab, monkeypatch: pyt
     assert reason.startswith("InternalServerError: ")
     assert "No space left on device" in reason
     with monkeypatch.context() as patch:
-        patch.setattr(lab.region.cloud.objects, "download", full)
+        patch.setattr(ObjectStore, "download", full)
         assert lab.process("")["FailureReason"] == "ClientError: Data download failed: [Errno 28] No space left on device"
     assert lab.process("")["ProcessingJobStatus"] == "Completed"
 

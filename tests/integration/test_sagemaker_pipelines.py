@@ -20,6 +20,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from helpers_roles import mighty_role
+
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "pipelines-tests"
 Json = dict[str, Any]
@@ -70,7 +72,7 @@ def cloud(region: Any) -> Any:
 
 
 def set_up(client: Callable[[str], Any]) -> None:
-    client("iam").create_role(RoleName="job", AssumeRolePolicyDocument=json.dumps(TRUST))
+    mighty_role(client("iam"), "job", TRUST)
     s3 = client("s3")
     s3.create_bucket(Bucket=BUCKET)
     for name, text in {"prepare": PREPARE, "evaluate": EVALUATE, "train": TRAIN, "sleep": SLEEP}.items():

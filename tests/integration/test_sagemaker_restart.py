@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from helpers_roles import mighty_role
 from helpers_sagemaker import BUCKET, CLUSTER, IMAGE, TRUST, s3_input, s3_output, tar_gz
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
 ) -> None:
     cloud = start()
     s3, sagemaker = cloud.client("s3"), cloud.client("sagemaker")
-    role = cloud.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    role = mighty_role(cloud.client("iam"), "r", TRUST)
     s3.create_bucket(Bucket=BUCKET)
     # "two" never gets ready, so that an update to it is under way when localcloud is killed; others take their time.
     scripts = {
@@ -154,7 +155,7 @@ def test_kill_9_leaves_no_orphans_fails_jobs_and_keeps_endpoints(
 def test_kill_9_in_the_middle_of_shifting_leaves_the_old_version_serving(start: Callable[[], Cloud], poll: Callable[..., Any]) -> None:
     cloud = start()
     sagemaker, s3 = cloud.client("sagemaker"), cloud.client("s3")
-    role = cloud.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    role = mighty_role(cloud.client("iam"), "r", TRUST)
     s3.create_bucket(Bucket=BUCKET)
     for name in ("blue", "green"):
         s3.put_object(Bucket=BUCKET, Key=f"{name}.tar.gz", Body=tar_gz({"name": name.encode(), "code/inference.py": SERVE.encode()}))
@@ -194,7 +195,7 @@ def test_a_region_that_is_stopped_ends_its_jobs(state_dir: Path) -> None:
     with Server(settings) as server:
         service: Any = server.cloud.services["sagemaker"]
         iam, s3 = (boto3.client(name, endpoint_url=server.cloud.endpoint_url, region_name="us-east-1") for name in ("iam", "s3"))
-        role = iam.create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+        role = mighty_role(iam, "r", TRUST)
         s3.create_bucket(Bucket=BUCKET)
         service.create_processing_job(
             {

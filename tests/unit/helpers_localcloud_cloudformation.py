@@ -207,7 +207,10 @@ class Stacks:
         def no_client(service: str) -> Any:
             raise AssertionError(f"boxes need no {service}")
 
-        self.engine = PausedEngine(self.state, registry, no_client, place, flush=self.world.flush, publish=publish, workers=workers)
+        def no_clients(stack: Document) -> Any:
+            return no_client
+
+        self.engine = PausedEngine(self.state, registry, no_clients, place, flush=self.world.flush, publish=publish, workers=workers)
         self.templates = Templates(registry, place, lambda bucket, key: None, lambda host, port: False, lambda name: None)
 
     def restart(self, luck: int = 0) -> Stacks:

@@ -150,6 +150,9 @@ class FakeHost:
                 self.announce()
         return answer
 
+    def acting_as(self, role_arn: str) -> FakeHost:
+        return self
+
     def invoke_function(self, function: str, payload: Any) -> Invocation:
         return self.functions[function](payload)
 

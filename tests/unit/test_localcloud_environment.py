@@ -19,7 +19,7 @@ def test_children_get_this_region_and_none_of_the_shells_secrets(tmp_path: Path,
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
     cloud = Cloud(CloudSettings(tmp_path, port=4566))
     try:
-        environment = cloud.client_environment("arn:aws:iam::123456789012:role/job")
+        environment = cloud.client_environment("arn:aws:iam::123456789012:role/job", "SageMaker")
     finally:
         cloud.processes.stop()
         cloud.db.close()

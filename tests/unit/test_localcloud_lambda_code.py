@@ -17,7 +17,7 @@ from localcloud.awslambda.function_logs import InvocationLog, Report
 from localcloud.awslambda.functions import FunctionStore, FunctionVersion
 from localcloud.database import Database
 from localcloud.errors import ServiceError
-from localcloud.policies import ServiceCall, allows
+from localcloud.iam.trust import ServiceCall, allows
 from localcloud.settings import CloudSettings
 
 
@@ -199,7 +199,6 @@ def statement(**members: Any) -> dict[str, Any]:
         (statement(Condition={"StringEquals": {"aws:SourceAccount": "1"}}), False),
         (statement(Condition={"StringNotEquals": {"aws:SourceAccount": "1"}}), True),
         (statement(Condition={"StringEquals": {"aws:PrincipalOrgID": "o"}}), False),
-        (statement(Condition={"Unknown": {"aws:SourceArn": RULE}}), False),
         ({"Statement": [*statement()["Statement"], *statement(Effect="Deny")["Statement"]]}, False),
     ],
 )  # fmt: skip

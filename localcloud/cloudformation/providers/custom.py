@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
@@ -44,7 +45,8 @@ class CustomResource(Provider):
     replaced_by: ClassVar[frozenset[str]] = frozenset(("ServiceToken",))
     attributes: ClassVar[frozenset[str]] = frozenset(("*",))
 
-    def __init__(self, type_name: str) -> None:
+    def __init__(self, type_name: str, own_clients: Callable[[str], Any]) -> None:
+        self._own_clients = own_clients
         self.type = type_name  # type: ignore[misc]  # a class variable elsewhere: here every Custom:: name is a type of its own
         self._answers: dict[str, dict[str, Json]] = {}
         self._failures: dict[str, ResourceFailure] = {}
@@ -97,7 +99,8 @@ class CustomResource(Provider):
         self, context: Context, kind: str, properties: Properties, more: dict[str, Json], *, cancellable: bool = True
     ) -> dict[str, Json]:
         bucket, key = f"cloudformation-custom-resource-response-{context.place.region.replace('-', '')}", f"{uuid.uuid4()}"
-        s3 = context.clients("s3")
+        # The bucket for answers is AWS's.
+        s3 = self._own_clients("s3")
         _ensure_bucket(s3, bucket, context.place.region)
         url = s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key}, 2 * _TIMEOUT_SECONDS)
         request = {

@@ -75,7 +75,7 @@ class Function(Provider):
 
     def exists(self, context: Context, name: str, properties: Properties) -> bool:
         """Return whether there is a function of this name."""
-        return _exists(context.clients("lambda").get_function_configuration, FunctionName=name)
+        return _exists(context.clients("lambda").get_function, FunctionName=name)
 
     def create(self, context: Context, name: str, properties: Properties) -> str:
         """Create the function."""
@@ -152,7 +152,7 @@ def _inline_zip(source: str) -> bytes:
 
 def _wait_until_ready(context: Context, name: str) -> None:
     def ready() -> bool:
-        configuration = context.clients("lambda").get_function_configuration(FunctionName=name)
+        configuration = context.clients("lambda").get_function(FunctionName=name)["Configuration"]
         if "Failed" in (configuration.get("State"), configuration.get("LastUpdateStatus")):
             raise ResourceFailure(str(configuration.get("StateReason") or configuration.get("LastUpdateStatusReason")))
         return bool(configuration.get("State") != "Pending" and configuration.get("LastUpdateStatus") != "InProgress")

@@ -9,10 +9,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from localcloud.codepipeline.artifacts import Artifact
+from localcloud.errors import ServiceError
+from localcloud.iam.principals import RoleSession
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
+#: Name of the sessions in which pipelines act as their roles and their actions'.
+SESSION_NAME = "CodePipeline"
 #: What an action remembers of what it began; JSON, as it must survive a restart.
 State = dict[str, Any]
 #: What somebody tells of an action: the answer to an approval, the result of a job.
@@ -81,6 +85,17 @@ class Job:
     encryption: Mapping[str, str]
     source_revisions: Mapping[str, str]
     overrides: tuple[Override, ...] = ()
+
+    def authorize(self, service: str, operation: str, params: dict[str, Any]) -> None:
+        """Let what is not done through a client pass.
+
+        Raises:
+            ActionFailed: The action's role may not.
+        """
+        try:
+            self.cloud.iam.authorize(RoleSession(self.role, SESSION_NAME), service, operation, params)
+        except ServiceError as error:
+            raise ActionFailed("PermissionError", error.message) from error
 
     def read(self, artifact: Artifact) -> bytes:
         """Return an artifact's bytes."""

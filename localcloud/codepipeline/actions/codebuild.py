@@ -54,6 +54,8 @@ class CodeBuild(Action):
         if problem:
             raise ActionFailed("ConfigurationError", problem)
         project = job.configuration["ProjectName"]
+        for operation in ("StartBuild", "BatchGetBuilds"):
+            job.authorize("codebuild", operation, {"projectName": project})
         try:
             build = _service(job).start_pipeline_build(
                 project,
@@ -82,6 +84,7 @@ class CodeBuild(Action):
 
     def stop(self, job: Job, state: State) -> None:
         """Stop the build."""
+        job.authorize("codebuild", "StopBuild", {"id": state["build"]})
         _service(job).stop_build({"id": state["build"]})
 
     def _progress(self, job: Job, build_id: str) -> Started:

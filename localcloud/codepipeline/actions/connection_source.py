@@ -44,6 +44,7 @@ class ConnectionSource(Action):
         """Put the commit's files into the artifact store."""
         connections: CodeConnectionsService = job.cloud.services["codeconnections"]  # type: ignore[assignment]
         arn, repository, branch = (job.configuration[name] for name in ("ConnectionArn", "FullRepositoryId", "BranchName"))
+        job.authorize(arn.split(":")[2], "UseConnection", {"ConnectionArn": arn})
         try:
             provider = connections.provider(arn)
             if not connections.reaches(arn, repository):

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from localcloud.codepipeline.actions.action import Action, ActionFailed, Answer, Job, Kind, Started, State, Succeeded
+from localcloud.codepipeline.actions.action import SESSION_NAME, Action, ActionFailed, Answer, Job, Kind, Started, State, Succeeded
 from localcloud.codepipeline.artifacts import Artifact
 
 
@@ -48,7 +48,7 @@ class LambdaFunction(Action):
 
     def _invoke(self, job: Job, continuation: str | None) -> None:
         configuration = {name: job.configuration[name] for name in ("FunctionName", "UserParameters") if name in job.configuration}
-        environment = job.cloud.client_environment(job.role)
+        environment = job.cloud.client_environment(job.role, SESSION_NAME)
         data: dict[str, Any] = {
             "actionConfiguration": {"configuration": configuration},
             "inputArtifacts": [_location(name, artifact) for name, artifact in job.inputs.items()],

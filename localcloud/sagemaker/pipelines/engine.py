@@ -260,7 +260,7 @@ class StepRun:
         self, engine: Engine, execution: Document, definition: Definition, step: Step, order: int, stopping: threading.Event
     ) -> None:
         self._engine = engine
-        self._host = engine.host
+        self._host = engine.host.acting_as(execution["RoleArn"])
         self._store = engine.store
         self._execution = execution
         self._definition = definition

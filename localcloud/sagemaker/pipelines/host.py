@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from localcloud.errors import ServiceError
+from localcloud.iam.principals import RoleSession
 from localcloud.messaging import MessageRefused, send_to_queue
-from localcloud.object_store import ObjectNotFound, parse_s3_uri
+from localcloud.object_store import ObjectStore, ObjectUnavailable, parse_s3_uri
+from localcloud.sagemaker.values import SESSION_NAME
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -65,7 +68,7 @@ class Host(Protocol):
         """Return an S3 object's bytes.
 
         Raises:
-            ObjectNotFound: There is none.
+            ObjectUnavailable: There is none, or the role may not read it.
         """
 
     def has_objects(self, uri: str) -> bool:
@@ -91,6 +94,9 @@ class Host(Protocol):
     def closing(self) -> bool:
         """Whether the region is shutting down."""
 
+    def acting_as(self, role_arn: str) -> Host:
+        """Return the same region to a role: what it may not do is refused."""
+
 
 class CloudHost:
     """A running region.
@@ -98,49 +104,78 @@ class CloudHost:
     Args:
         cloud: The region.
         call: How to call a SageMaker operation (see `Host.call`).
+        session: The role that acts; None for SageMaker itself.
+        closing: Set when the region is shutting down.
     """
 
-    def __init__(self, cloud: Cloud, call: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        call: Callable[[str, dict[str, Any]], dict[str, Any]],
+        session: RoleSession | None = None,
+        closing: threading.Event | None = None,
+    ) -> None:
         self._cloud = cloud
-        self.call = call
-        self._closing = False
+        self._call = call
+        self._session = session
+        self._closing = closing or threading.Event()
 
     @property
     def closing(self) -> bool:
         """Whether the region is shutting down."""
-        return self._closing
+        return self._closing.is_set()
 
     def close(self) -> None:
         """Let every wait end with HostClosing."""
-        self._closing = True
+        self._closing.set()
         self.announce()
+
+    def acting_as(self, role_arn: str) -> CloudHost:
+        """Return the same region to a role."""
+        return CloudHost(self._cloud, self._call, RoleSession(role_arn, SESSION_NAME), self._closing)
+
+    def call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Call a SageMaker operation."""
+        self._authorize("sagemaker", operation, params)
+        return self._call(operation, params)
+
+    def _authorize(self, service: str, operation: str, params: dict[str, Any]) -> None:
+        if self._session is not None:
+            self._cloud.iam.authorize(self._session, service, operation, params)
 
     def invoke_function(self, function: str, payload: Any) -> Invocation:
         """Invoke a Lambda function and wait for its answer."""
         service: Any = self._cloud.services.get("lambda")
         if service is None:
             raise ServiceError("ResourceNotFoundException", f"Function not found: {function}")
+        self._authorize("lambda", "Invoke", {"FunctionName": function})
         answer = service.invoke_function(function, json.dumps(payload).encode())
         body = answer.payload
         return Invocation(answer.function_error, json.loads(body) if body else None)
 
     def send_message(self, queue_url: str, body: str) -> None:
         """Send an SQS message."""
+        self._authorize("sqs", "SendMessage", {"QueueUrl": queue_url})
         try:
             send_to_queue(self._cloud, self._cloud.arn("sqs", queue_url.rpartition("/")[2]), body)
         except MessageRefused as error:
             raise ServiceError(error.code, str(error)) from error
 
+    @property
+    def _objects(self) -> ObjectStore:
+        objects = self._cloud.objects
+        return objects if self._session is None else objects.acting_as(self._session.role_arn, self._session.name)
+
     def read_object(self, uri: str) -> bytes:
         """Return an S3 object's bytes."""
-        return self._cloud.objects.read(uri)
+        return self._objects.read(uri)
 
     def has_objects(self, uri: str) -> bool:
         """Return whether any object is at or below an S3 URI."""
         try:
             bucket, prefix = parse_s3_uri(uri)
-            keys = self._cloud.objects.keys(bucket, prefix.rstrip("/"))
-        except ObjectNotFound:
+            keys = self._objects.keys(bucket, prefix.rstrip("/"))
+        except ObjectUnavailable:
             return False
         folder = prefix.rstrip("/") + "/"
         return any(key == prefix or key.startswith(folder) or folder == "/" for key in keys)
@@ -159,7 +194,7 @@ class CloudHost:
         while True:
             # Read before looking: a change in between is then seen at once.
             version = self._cloud.db.version
-            if self._closing:
+            if self.closing:
                 raise HostClosing
             value = condition()
             if value is not None:

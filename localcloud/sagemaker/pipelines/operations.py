@@ -75,8 +75,8 @@ class PipelineOperations(SageMakerBase):
                     "ValidationException", "Either Pipeline Definition or Pipeline Definition S3 location should be provided"
                 )
             _checked_definition(text)
-            self.check_role(params["RoleArn"])
             arn = self.cloud.arn("sagemaker", f"pipeline/{name}")
+            self.check_role(params["RoleArn"], arn)
             self.tags.create(arn, params.get("Tags"))
             moment = now()
             self._pipelines.pipelines.put(
@@ -106,7 +106,7 @@ class PipelineOperations(SageMakerBase):
             _checked_definition(text)
             changes["DefinitionDigest"] = self._pipelines.keep_definition(text)
         if "RoleArn" in params:
-            self.check_role(params["RoleArn"])
+            self.check_role(params["RoleArn"], pipeline["Arn"])
         for member, field in (
             ("PipelineDisplayName", "DisplayName"),
             ("PipelineDescription", "Description"),
@@ -196,7 +196,7 @@ class PipelineOperations(SageMakerBase):
             definition = parse_definition(self._pipelines.definition(pipeline["DefinitionDigest"]))
             values, listed = _parameter_values(definition, params.get("PipelineParameters", []))
             if "RoleArn" in params:
-                self.check_role(params["RoleArn"])
+                self.check_role(params["RoleArn"], pipeline["Arn"])
             identifier = names.execution_id()
             moment = now()
             execution: Document = {

@@ -124,14 +124,14 @@ JOBS: dict[StepType, JobKind] = {
 def run_job(attempt: Attempt) -> StepResult:
     """Run a Processing or Training job to its end."""
     kind, operation = JOBS[attempt.step.type], OPERATIONS[attempt.step.type]
-    created = _create(attempt, operation.create, _tagged(attempt))
+    created = _called(attempt, operation.create, _tagged(attempt))
     attempt.publish({kind.metadata: {"Arn": created[kind.arn]}})
     name = {operation.name_member: attempt.arguments[operation.name_member]}
     stop_sent = False
 
     def ended() -> dict[str, Any] | None:
         nonlocal stop_sent
-        job = attempt.host.call(operation.describe, dict(name))
+        job = _called(attempt, operation.describe, dict(name))
         if job[kind.status] in ("Completed", "Failed", "Stopped"):
             return job
         if attempt.stopping() and not stop_sent:
@@ -156,9 +156,9 @@ def run_job(attempt: Attempt) -> StepResult:
 
 def run_model(attempt: Attempt) -> StepResult:
     """Make a model."""
-    created = _create(attempt, "CreateModel", _tagged(attempt))
+    created = _called(attempt, "CreateModel", _tagged(attempt))
     attempt.publish({"Model": {"Arn": created["ModelArn"]}})
-    return StepResult(attempt.host.call("DescribeModel", {"ModelName": attempt.arguments["ModelName"]}))
+    return StepResult(_called(attempt, "DescribeModel", {"ModelName": attempt.arguments["ModelName"]}))
 
 
 def run_register_model(attempt: Attempt) -> StepResult:
@@ -167,13 +167,13 @@ def run_register_model(attempt: Attempt) -> StepResult:
     arguments.setdefault("MetadataProperties", {}).setdefault("GeneratedBy", attempt.execution_arn)
     group = arguments.get("ModelPackageGroupName")
     if group is not None and not _exists(attempt, "DescribeModelPackageGroup", {"ModelPackageGroupName": group}):
-        _create(attempt, "CreateModelPackageGroup", {"ModelPackageGroupName": group})
-    created = _create(attempt, "CreateModelPackage", arguments)
+        _called(attempt, "CreateModelPackageGroup", {"ModelPackageGroupName": group})
+    created = _called(attempt, "CreateModelPackage", arguments)
     arn = created["ModelPackageArn"]
     attempt.publish({"RegisterModel": {"Arn": arn}})
 
     def ended() -> dict[str, Any] | None:
-        package = attempt.host.call("DescribeModelPackage", {"ModelPackageName": arn})
+        package = _called(attempt, "DescribeModelPackage", {"ModelPackageName": arn})
         return package if package["ModelPackageStatus"] in ("Completed", "Failed") else None
 
     package = attempt.host.wait_until(ended)
@@ -184,23 +184,23 @@ def run_register_model(attempt: Attempt) -> StepResult:
 
 def run_endpoint_config(attempt: Attempt) -> StepResult:
     """Make an endpoint configuration."""
-    created = _create(attempt, "CreateEndpointConfig", _tagged(attempt))
+    created = _called(attempt, "CreateEndpointConfig", _tagged(attempt))
     attempt.publish({"EndpointConfig": {"Arn": created["EndpointConfigArn"]}})
-    return StepResult(attempt.host.call("DescribeEndpointConfig", {"EndpointConfigName": attempt.arguments["EndpointConfigName"]}))
+    return StepResult(_called(attempt, "DescribeEndpointConfig", {"EndpointConfigName": attempt.arguments["EndpointConfigName"]}))
 
 
 def run_endpoint(attempt: Attempt) -> StepResult:
     """Make an endpoint, or give an existing one of that name its new configuration, and wait until it is in service."""
     name, config = attempt.arguments["EndpointName"], attempt.arguments["EndpointConfigName"]
     if _exists(attempt, "DescribeEndpoint", {"EndpointName": name}):
-        answer = _create(attempt, "UpdateEndpoint", {"EndpointName": name, "EndpointConfigName": config})
+        answer = _called(attempt, "UpdateEndpoint", {"EndpointName": name, "EndpointConfigName": config})
     else:
-        answer = _create(attempt, "CreateEndpoint", _tagged(attempt))
+        answer = _called(attempt, "CreateEndpoint", _tagged(attempt))
     attempt.publish({"Endpoint": {"Arn": answer["EndpointArn"]}})
 
     def ended() -> dict[str, Any] | None:
         # An endpoint in the making cannot be stopped; a stopped execution waits for it.
-        endpoint = attempt.host.call("DescribeEndpoint", {"EndpointName": name})
+        endpoint = _called(attempt, "DescribeEndpoint", {"EndpointName": name})
         return endpoint if endpoint["EndpointStatus"] in ("InService", "Failed", "OutOfService", "UpdateRollbackFailed") else None
 
     endpoint = attempt.host.wait_until(ended)
@@ -364,7 +364,7 @@ class Callbacks:
         return found
 
 
-def _create(attempt: Attempt, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+def _called(attempt: Attempt, operation: str, params: dict[str, Any]) -> dict[str, Any]:
     try:
         return attempt.host.call(operation, params)
     except ServiceError as error:

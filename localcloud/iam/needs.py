@@ -1,0 +1,55 @@
+"""What a request needs: actions on resources, with condition keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Need:
+    """One action that a request needs.
+
+    Attributes:
+        action: E.g. ``sagemaker:CreateEndpoint``.
+        resource: ARN, or ``*``.
+        keys: Condition keys of the request, besides those that every request has.
+    """
+
+    action: str
+    resource: str
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Place:
+    """Makes ARNs of one region and account."""
+
+    def __init__(self, region: str, account: str) -> None:
+        self.region = region
+        self.account = account
+
+    def arn(self, service: str, rest: str, *, region: bool = True) -> str:
+        """Return an ARN."""
+        return f"arn:aws:{service}:{self.region if region else ''}:{self.account}:{rest}"
+
+
+def pass_role(role_arn: str, service: str) -> Need:
+    """Return what handing a role to a service needs."""
+    return Need("iam:PassRole", role_arn, {"iam:passedtoservice": (service,)})
+
+
+def tag_keys(params: Params) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of a request's tags, none when it has none."""
+    tags = params.get("Tags") or params.get("tags") or {}
+    if isinstance(tags, list) and tags and isinstance(tags[0], str):
+        return {"aws:tagkeys": tuple(tags)}
+    if isinstance(tags, Mapping):
+        pairs = {str(key): str(value) for key, value in tags.items()}
+    else:
+        pairs = {str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value", ""))) for tag in tags}
+    if not pairs:
+        return {}
+    return {f"aws:requesttag/{key.lower()}": (value,) for key, value in pairs.items()} | {"aws:tagkeys": tuple(pairs)}
