@@ -19,7 +19,7 @@ from localcloud.cloudwatch.records import ServiceMetrics
 from localcloud.cloudwatch.store import MetricStore
 from localcloud.database import Database
 from localcloud.errors import LocalCloudError
-from localcloud.iam import resource_policies
+from localcloud.iam import assuming, resource_policies
 from localcloud.iam.guard import Guard
 from localcloud.iam.principals import RoleSession
 from localcloud.isolation import isolate
@@ -147,6 +147,7 @@ class Cloud:
         # moto's backends are the process's, not this object's: what an earlier region in the same process (a test's) left is not ours.
         BackendDict.reset()
         resource_policies.install(self.iam)
+        assuming.install()
         managed_policies.install()
         add_log_keys()
         self.snapshots.load()

@@ -26,6 +26,7 @@ from werkzeug.wsgi import LimitedStream
 from localcloud.codeconnections.service import authorization
 from localcloud.errors import LocalCloudError, ServiceError, not_supported
 from localcloud.iam import requests
+from localcloud.iam.assuming import check_request
 from localcloud.iam.callers import caller, calling
 from localcloud.iam.requests import sender
 
@@ -144,11 +145,15 @@ class Gateway:
         return [body]
 
     def _authorize(self, service: str, environ: Environ) -> None:
-        """Let a role's request to one of moto's services pass (own services do it themselves, see `Service.handle`)."""
+        """Let a role's request to one of moto's services pass (own services do it themselves, see `Service.handle`), and anybody's to STS."""
         session = caller()
-        if session is None:
+        if session is None and service != "sts":
             return
         read = requests.read(service, environ)
+        if service == "sts" and read is not None:
+            check_request(self._cloud.settings.account_id, session, *read)
+        if session is None:
+            return
         if read is None:
             raise not_supported(f"This request to {service} ({environ['REQUEST_METHOD']} {environ['PATH_INFO']}) for a role")
         self._cloud.iam.authorize(session, service, *read)
@@ -206,7 +211,9 @@ def _signing_name(environ: Environ) -> str:
     scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
     if len(scope) == 5:
         return str(scope[3]).lower()
-    return "sts" if "AssumeRoleWith" in environ.get("QUERY_STRING", "") else "s3"
+    # AssumeRoleWithWebIdentity and its like are not signed; S3 has no operation on "/" that a form is sent to.
+    form = environ["PATH_INFO"] == "/" and environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
+    return "sts" if form or "AssumeRoleWith" in environ.get("QUERY_STRING", "") else "s3"
 
 
 def _action(environ: Environ) -> str:

@@ -30,6 +30,7 @@ from localcloud.codepipeline.store import ACTIVE, Closing, PipelineGone, Pipelin
 from localcloud.codepipeline.variables import EXECUTION_NAMESPACE, PIPELINE_NAMESPACE, UnknownVariable, resolve
 from localcloud.database import Document
 from localcloud.errors import LocalCloudError, ServiceError
+from localcloud.iam.principals import RoleSession
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -366,6 +367,21 @@ class ActionRun:
         role: str = self._action.get("roleArn") or self._declaration["roleArn"]
         return role
 
+    def _assume(self) -> None:
+        """Let the pipeline's role assume the action's, where it has one (https://docs.aws.amazon.com/codepipeline/latest/userguide/pipelines-create-cross-account.html).
+
+        Raises:
+            ActionFailed: The pipeline's role may not, or the action's does not trust it.
+        """
+        role = self._action.get("roleArn")
+        if not role:
+            return
+        session = RoleSession(self._declaration["roleArn"], SESSION_NAME)
+        try:
+            self._engine.cloud.iam.authorize(session, "sts", "AssumeRole", {"RoleArn": role, "RoleSessionName": SESSION_NAME})
+        except ServiceError as error:
+            raise ActionFailed("PermissionError", error.message) from error
+
     def _attend(self, number: int) -> Succeeded:
         """Start the action, unless it goes on, and wait for its end."""
         document = self._action_document(number)
@@ -376,6 +392,7 @@ class ActionRun:
             document = self._change(number, lambda action: action.update(resolved=resolved))
         job = self._job(document)
         if "state" not in document:
+            self._assume()
             begun = self._player.start(job)
             if isinstance(begun, Succeeded):
                 return begun

@@ -31,7 +31,7 @@ def _time(compare: Callable[[datetime, datetime], bool]) -> Test:
     def test(wanted: str, given: str) -> bool:
         try:
             return compare(_moment(given), _moment(wanted))
-        except ValueError:
+        except (OSError, OverflowError, ValueError):
             return False
 
     return test
@@ -88,16 +88,32 @@ _NEGATED = {
 }
 
 
-def holds(condition: Mapping[str, Mapping[str, object]], context: Context) -> bool:
+def is_operator(operator: str) -> bool:
+    """Tell whether IAM has an operator, ``ForAnyValue:`` and its like included."""
+    if operator == "Null":
+        return True
+    quantifier, _, rest = operator.rpartition(":")
+    name = rest.removesuffix("IfExists")
+    return quantifier in ("", "ForAllValues", "ForAnyValue") and _NEGATED.get(name, name) in _TESTS
+
+
+def holds(condition: Mapping[str, Mapping[str, object]], context: Context, *, variables: bool = True) -> bool:
     """Tell whether every operator of a condition block holds.
+
+    Args:
+        condition: The block.
+        context: The request's values.
+        variables: Whether ``${...}`` in the block's values is a variable.
 
     Raises:
         ServiceError: The block has an operator that IAM does not have.
     """
-    return all(_operator_holds(operator, key, values, context) for operator, keys in condition.items() for key, values in keys.items())
+    return all(
+        _operator_holds(operator, key, values, context, variables) for operator, keys in condition.items() for key, values in keys.items()
+    )
 
 
-def _operator_holds(operator: str, key: str, wanted: object, context: Context) -> bool:
+def _operator_holds(operator: str, key: str, wanted: object, context: Context, variables: bool) -> bool:
     patterns = [_text(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
     given = context.get(key.lower(), ())
     if operator == "Null":
@@ -106,13 +122,14 @@ def _operator_holds(operator: str, key: str, wanted: object, context: Context) -
     if_exists = rest.endswith("IfExists")
     name = rest.removesuffix("IfExists")
     negated = name in _NEGATED
-    test = _TESTS.get(_NEGATED.get(name, name))
-    if test is None or quantifier not in ("", "ForAllValues", "ForAnyValue"):
+    if not is_operator(operator):
         raise not_supported(f"The condition operator {operator}")
+    test = _TESTS[_NEGATED.get(name, name)]
     if not given:
-        # "If the key is not present": negated operators and ForAllValues hold, all others do not.
-        return quantifier != "ForAnyValue" and (if_exists or negated or quantifier == "ForAllValues")
-    known = [pattern for text in patterns if (pattern := substitute(text, context)) is not None]
+        # "If the key is not present": ...IfExists and ForAllValues hold, negated operators too unless ForAnyValue asks for a value; all others do not.
+        return if_exists or quantifier == "ForAllValues" or (negated and not quantifier)
+    replaced = (substitute(text, context) if variables else text for text in patterns)
+    known = [pattern for pattern in replaced if pattern is not None]
     found = [any(test(pattern, value) for pattern in known) != negated for value in given]
     return any(found) if quantifier == "ForAnyValue" else all(found)
 

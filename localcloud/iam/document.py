@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from localcloud.iam.conditions import Context, holds
-from localcloud.iam.matching import matches, matches_action, matches_arn, substitute
+from localcloud.iam.matching import matches_action, matches_arn, substitute
 
 #: Element of a principal block → names; ``{"*": ("*",)}`` for everybody.
 Principals = Mapping[str, tuple[str, ...]]
@@ -46,9 +46,16 @@ class Access:
 
 
 class Statement:
-    """One statement of a policy."""
+    """One statement of a policy.
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    Args:
+        document: The statement.
+        variables: Whether ``${...}`` in it is a variable; in policies of the older version it is text
+            (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html).
+    """
+
+    def __init__(self, document: Mapping[str, Any], *, variables: bool = True) -> None:
+        self._variables = variables
         self.sid: str = document.get("Sid", "")
         self.allows: bool = document.get("Effect") == "Allow"
         self.actions = _texts(document.get("Action"))
@@ -65,7 +72,11 @@ class Statement:
         Raises:
             ServiceError: Its condition has an operator that IAM does not have.
         """
-        return self._means_action(access.action) and self._means_resource(access) and holds(self._condition, access.context)
+        return (
+            self._means_action(access.action)
+            and self._means_resource(access)
+            and holds(self._condition, access.context, variables=self._variables)
+        )
 
     def names(self, principal: Principal) -> bool:
         """Tell whether a resource policy's statement speaks of who asks, by its own name."""
@@ -84,20 +95,20 @@ class Statement:
 
     def _means_resource(self, access: Access) -> bool:
         if self._not_resources:
-            return not _means(self._not_resources, access)
+            return not self._means(self._not_resources, access)
         # Trust policies have none: they speak of the role that they belong to.
-        return not self._resources or _means(self._resources, access)
+        return not self._resources or self._means(self._resources, access)
 
-
-def _means(patterns: tuple[str, ...], access: Access) -> bool:
-    known = (substitute(pattern, access.context) for pattern in patterns)
-    return any(pattern is not None and (matches_arn(pattern, access.resource) or pattern == access.resource) for pattern in known)
+    def _means(self, patterns: tuple[str, ...], access: Access) -> bool:
+        known = (substitute(pattern, access.context) if self._variables else pattern for pattern in patterns)
+        return any(pattern is not None and (matches_arn(pattern, access.resource) or pattern == access.resource) for pattern in known)
 
 
 def _named(principals: Principals, kind: str, names: tuple[str, ...]) -> bool:
-    # {"AWS": "*"} means everybody, as "*" does.
+    # {"AWS": "*"} means everybody, as "*" does; a star within a name is none
+    # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html).
     everybody = "*" in principals or "*" in principals.get("AWS", ())
-    return everybody or any(matches(pattern, name) for pattern in principals.get(kind, ()) for name in names)
+    return everybody or any(name in names for name in principals.get(kind, ()))
 
 
 def _principals(value: Any) -> Principals:
@@ -115,5 +126,6 @@ def _texts(value: Any) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=512)
 def statements(text: str) -> tuple[Statement, ...]:
     """Return the statements of a policy document (JSON)."""
-    found = json.loads(text).get("Statement", [])
-    return tuple(Statement(statement) for statement in (found if isinstance(found, list) else [found]))
+    document = json.loads(text)
+    found, variables = document.get("Statement", []), document.get("Version") == "2012-10-17"
+    return tuple(Statement(statement, variables=variables) for statement in (found if isinstance(found, list) else [found]))

@@ -203,5 +203,11 @@ GRAMMARS: Mapping[str, Grammar] = {
         tagging="TagRole",
         region=False,
     ),
-    "sts": Grammar("sts", {"RoleArn": "{}"}, without=frozenset(("GetSessionToken",)), region=False),
+    "sts": Grammar(
+        "sts",
+        {"RoleArn": "{}"},
+        without=frozenset(("GetSessionToken",)),
+        keys={"ExternalId": "sts:externalid", "RoleSessionName": "sts:rolesessionname"},
+        region=False,
+    ),
 }

@@ -89,7 +89,7 @@ class Guard:
         if policies is None:
             return Decision(False, "because the role does not exist")
         access = Access(need.action, need.resource, self._context(session, need))
-        resource, decides = self._resources.of(need.resource)
+        resource, decides = self._resources.of(need.resource, need.action)
         principal = Principal("AWS", (session.role_arn, session.arn), (f"arn:aws:iam::{session.account}:root", session.account))
         decision = decide(principal, access, Policies(policies.identity, policies.boundary, resource, decides))
         self._remember(session, need, decision)
@@ -101,7 +101,7 @@ class Guard:
 
     def of_everybody(self, action: str, resource: str) -> Literal["allow", "deny"] | None:
         """Return what a resource's policy says of those who are no role: strangers without credentials, and the account's administrator."""
-        text, _ = self._resources.of(resource)
+        text, _ = self._resources.of(resource, action)
         if text is None:
             return None
         root = f"arn:aws:iam::{self._place.account}:root"
@@ -124,6 +124,7 @@ class Guard:
             "aws:principalaccount": (self._place.account,),
             "aws:resourceaccount": (self._place.account,),
             "aws:viaawsservice": ("false",),
+            "aws:principalisawsservice": ("false",),
         }
 
     def _context(self, session: RoleSession, need: Need) -> Mapping[str, tuple[str, ...]]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from moto.core.utils import utcnow
 from moto.iam.models import IAMBackend, Role, iam_backends
 from moto.sts.models import STSBackend, sts_backends
+from moto.sts.utils import SESSION_TOKEN_PREFIX
+
+from localcloud.errors import ServiceError
 
 #: Between the role's ARN and the session's name in the session token of those whom localcloud itself gives a role. No ARN has it.
 _SEPARATOR = "|"
+_ROLE_ARN = re.compile(r"arn:aws[\w-]*:iam::\d{12}:role/.+")
 
 
 @dataclass(frozen=True)
@@ -66,16 +72,30 @@ def session_of(token: str | None, access_key_id: str | None, account: str) -> Ro
         token: The session token.
         access_key_id: The access key, by which STS knows whom it gave a role.
         account: The region's account.
+
+    Raises:
+        ServiceError: The credentials were a role's and are not good any more, or never were.
     """
     if token and _SEPARATOR in token:
         role_arn, name, *via = token.split(_SEPARATOR)
+        if not _ROLE_ARN.fullmatch(role_arn):
+            raise _not_valid()
         return RoleSession(role_arn, name, tuple(via))
     if access_key_id:
         backend: STSBackend = sts_backends[account]["aws"]
         assumed = backend.get_assumed_role_from_access_key(access_key_id)
         if assumed is not None:
+            if assumed.expiration < utcnow():
+                raise ServiceError("ExpiredToken", "The security token included in the request is expired", status=403)
             return RoleSession(assumed.role_arn, assumed.session_name)
+    if token and token.startswith(SESSION_TOKEN_PREFIX):
+        # A role's, of another region process or from before the state was lost: its bearer must not become the administrator.
+        raise _not_valid()
     return None
+
+
+def _not_valid() -> ServiceError:
+    return ServiceError("InvalidClientTokenId", "The security token included in the request is invalid.", status=403)
 
 
 def policies_of(role_arn: str, account: str) -> RolePolicies | None:

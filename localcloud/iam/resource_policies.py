@@ -11,6 +11,7 @@ from moto.kms.models import kms_backends
 from moto.s3.models import FakeBucket, s3_backends
 
 from localcloud.iam.callers import caller
+from localcloud.iam.principals import policies_of
 from localcloud.messaging import MessageRefused, queue_policy, topic_policy
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class ResourcePolicies:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def of(self, arn: str) -> tuple[str | None, bool]:
-        """Return a resource's policy (JSON) or None, and whether it must allow what anybody may do (KMS keys)."""
+    def of(self, arn: str, action: str) -> tuple[str | None, bool]:
+        """Return the policy (JSON) or None that a resource has for an action, and whether it must allow what anybody may do (keys, and assuming roles)."""
         parts = arn.split(":", 5)
         if len(parts) < 6 or "*" in arn:
             return None, False
@@ -37,6 +38,9 @@ class ResourcePolicies:
         if service == "lambda" and rest.startswith("function:"):
             functions: Any = self._cloud.services["lambda"]
             return functions.policy_text(arn), False
+        if service == "iam" and action.startswith("sts:"):
+            policies = policies_of(arn, self._cloud.settings.account_id)
+            return (policies.trust if policies is not None else None), True
         if service == "kms" and rest.startswith("key/"):
             return self._of_key(rest.removeprefix("key/")), True
         return self._of_mailbox(service, arn), False

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from conftest import Region
 
 from helpers_codepipeline import Builds, Workshop, action, stage, unzipped, zipped
+from helpers_roles import mighty_role
 from localcloud.codepipeline import engine, store
 
 Poll = Callable[..., Any]
@@ -288,6 +289,21 @@ def test_pipelines_are_updated_listed_tagged_and_deleted(shop: Workshop, poll: P
     shop.client("codepipeline").create_pipeline(pipeline=declaration)
     poll(lambda: asked(shop, name))
     assert len(shop.executions(name)) == 1
+
+
+def test_the_pipelines_role_must_be_trusted_by_that_of_an_action(shop: Workshop, poll: Poll) -> None:
+    iam = shop.client("iam")
+    trust: dict[str, Any] = {"Effect": "Allow", "Principal": {"Service": "codepipeline.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    arn = mighty_role(iam, "of-an-action", {"Version": "2012-10-17", "Statement": trust})
+    source = shop.source()
+    source["actions"][0]["roleArn"] = arn
+    name, execution = shop.create(source, APPROVE_PLAINLY)
+    poll(lambda: shop.status(name, execution) == "Failed")
+    assert f"is not authorized to perform: sts:AssumeRole on resource: {arn}" in shop.error(name, execution, "Take")
+    trust["Principal"] = {"AWS": shop.role}
+    iam.update_assume_role_policy(RoleName="of-an-action", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": trust}))
+    shop.start(name)
+    poll(lambda: asked(shop, name))
 
 
 def test_what_is_started_wrongly_is_refused(shop: Workshop) -> None:

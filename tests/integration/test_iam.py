@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
+from moto.sts.models import sts_backends
 
 from helpers_functions import SERVICES
 from helpers_functions import Lab as Functions
@@ -126,6 +128,78 @@ def test_a_body_reaches_the_service_after_it_was_looked_at(lab: Lab, roles: Role
     assert lab.s3.get_object(Bucket=BUCKET, Key="big")["Body"].read() == big
     s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "big"}]})
     assert "big" not in lab.objects("")
+
+
+def trust(principal: Any, **condition: Any) -> str:
+    statement: dict[str, Any] = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": statement | ({"Condition": condition} if condition else {})})
+
+
+def test_only_whom_a_role_trusts_may_assume_it(region: Any, roles: Roles) -> None:
+    iam, sts = region.client("iam"), region.client("sts")
+    asking = roles.make(allow("sts:AssumeRole"))
+    for_functions = iam.create_role(RoleName="for-functions", AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"}))["Role"][
+        "Arn"
+    ]
+    for_one = iam.create_role(RoleName="for-one", AssumeRolePolicyDocument=trust({"AWS": asking}))["Role"]["Arn"]
+    condition = {"StringEquals": {"sts:ExternalId": "secret"}}
+    with_id = iam.create_role(RoleName="with-id", AssumeRolePolicyDocument=trust({"AWS": ACCOUNT}, **condition))["Role"]["Arn"]
+    for client in (sts, roles.client(asking, "sts")):
+        for role in (for_functions, with_id, f"{for_functions}-that-is-not-there"):
+            assert f"sts:AssumeRole on resource: {role}" in refused(client.assume_role, "AccessDenied", RoleArn=role, RoleSessionName="me")
+        client.assume_role(RoleArn=with_id, RoleSessionName="me", ExternalId="secret")
+    # The role's own name in the other's trust policy is enough; the account's hands the decision to the role's own policies.
+    powerless = roles.make(allow("s3:GetObject"))
+    iam.update_assume_role_policy(RoleName="for-one", PolicyDocument=trust({"AWS": [asking, powerless]}))
+    for role in (asking, powerless):
+        roles.client(role, "sts").assume_role(RoleArn=for_one, RoleSessionName="me")
+    refused(roles.client(powerless, "sts").assume_role, "AccessDenied", RoleArn=with_id, RoleSessionName="me", ExternalId="secret")
+    refused(sts.assume_role, "AccessDenied", RoleArn=for_one, RoleSessionName="me")
+
+
+def test_a_role_cannot_become_the_administrator_at_sts(region: Any, roles: Roles) -> None:
+    role = roles.make(allow("sts:*"))
+    sts = roles.client(role, "sts")
+    assert "session credentials" in refused(sts.get_session_token, "AccessDenied")
+    assert "session credentials" in refused(sts.get_federation_token, "AccessDenied", Name="me")
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow("s3:GetObject")]})
+    admin = region.client("sts")
+    assert "not supported by localcloud" in refused(
+        admin.assume_role, "ValidationException", RoleArn=role, RoleSessionName="me", Policy=policy
+    )
+    federated = {"RoleArn": role, "RoleSessionName": "me", "WebIdentityToken": "t" * 8}
+    assert "not supported by localcloud" in refused(admin.assume_role_with_web_identity, "ValidationException", **federated)
+
+
+def with_token(region: Any, service: str, token: str, key: str = "ASIALOCALCLOUD000000") -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=region.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key="s",
+        aws_session_token=token,
+    )
+
+
+def test_who_asks_is_told_who_he_is(region: Any, roles: Roles) -> None:
+    role = roles.make(allow("s3:GetObject"))
+    expected = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.rpartition('/')[2]}/me"
+    assert roles.client(role, "sts").get_caller_identity()["Arn"] == expected
+    assert with_token(region, "sts", f"{role}|me").get_caller_identity()["Arn"] == expected
+
+
+def test_credentials_of_a_role_that_are_good_no_more_are_nobodys(region: Any, roles: Roles) -> None:
+    given = region.client("sts").assume_role(RoleArn=roles.make(allow("s3:*")), RoleSessionName="me")["Credentials"]
+    s3 = with_token(region, "s3", given["SessionToken"], given["AccessKeyId"])
+    s3.list_buckets()
+    sessions = sts_backends[ACCOUNT]["aws"].assumed_roles
+    session = next(session for session in sessions if session.access_key_id == given["AccessKeyId"])
+    session.expiration -= timedelta(hours=13)
+    refused(s3.list_buckets, "ExpiredToken")
+    sessions.remove(session)
+    refused(s3.list_buckets, "InvalidClientTokenId")
+    refused(with_token(region, "s3", "|").list_buckets, "InvalidClientTokenId")
 
 
 def test_the_permissions_boundary_and_a_resources_deny_come_first(region: Any, lab: Lab, roles: Roles) -> None:

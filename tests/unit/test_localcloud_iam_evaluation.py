@@ -130,6 +130,9 @@ def test_a_variables_value_and_an_escaped_star_are_no_wildcards() -> None:
         ({"ForAllValues:StringEquals": {"k": ["a"]}}, {}, True),
         ({"ForAnyValue:StringEquals": {"k": ["b"]}}, {"k": ("a", "b")}, True),
         ({"ForAnyValue:StringEquals": {"k": ["b"]}}, {}, False),
+        ({"ForAnyValue:StringNotEquals": {"k": ["b"]}}, {}, False),
+        ({"ForAnyValue:StringEqualsIfExists": {"k": ["b"]}}, {}, True),
+        ({"DateLessThan": {"k": "9" * 30}}, {"k": "2026-01-01T00:00:00Z"}, False),
         ({"StringEquals": {"k": "a", "l": "b"}}, {"k": "a", "l": "c"}, False),
         ({"StringEquals": {"k": "a"}, "Bool": {"l": "true"}}, {"k": "a"}, False),
     ],
@@ -220,3 +223,19 @@ def test_the_order_of_statements_and_how_they_are_spread_over_policies_do_not_ma
     assert decide(WHO, PHOTO, Policies(tuple(policy(statement) for statement in shuffled))) == whole
     # A Deny never becomes an Allow by adding anything.
     assert not decide(WHO, PHOTO, Policies((policy(*statements, DENY),))).allowed
+
+
+def test_a_variable_is_text_in_a_policy_of_the_older_version() -> None:
+    statement = {**ALLOW, "Principal": "*", "Condition": {"StringEquals": {"aws:PrincipalAccount": "${aws:PrincipalAccount}"}}}
+    assert decide(WHO, PHOTO, Policies((), resource=policy(statement))).allowed
+    for version in ({}, {"Version": "2008-10-17"}):
+        assert not decide(WHO, PHOTO, Policies((), resource=json.dumps({**version, "Statement": [statement]}))).allowed
+        bucket = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::${aws:PrincipalAccount}"}
+        own = Access("s3:ListBucket", f"arn:aws:s3:::{ACCOUNT}", PHOTO.context)
+        assert decide(WHO, own, Policies((), resource=policy(bucket))).allowed
+        assert not decide(WHO, own, Policies((), resource=json.dumps({**version, "Statement": bucket}))).allowed
+
+
+@pytest.mark.parametrize("name", [f"arn:aws:iam::{ACCOUNT}:role/*", "arn:aws:iam::*:root", ROLE.replace("job", "jo?")])
+def test_a_star_within_a_principals_name_is_no_wildcard(name: str) -> None:
+    assert not decide(WHO, PHOTO, Policies((), resource=policy({**ALLOW, "Principal": {"AWS": name}}))).allowed
