@@ -109,10 +109,12 @@ def unused(usage: Iterable[Json], roles: Iterable[Role]) -> set[str]:
     }
 
 
-def listed_as_unused(roles: Iterable[Role]) -> set[str]:
-    """Return ``role: action`` of what `UNUSED` lists for these roles."""
+def listed_as_unused(roles: Iterable[Role]) -> tuple[set[str], set[str]]:
+    """Return ``role: action`` of what `UNUSED` lists for these roles, and those of them that a run may use or not."""
     listed: Mapping[str, Mapping[str, list[str]]] = yaml.safe_load(UNUSED.read_text())
-    return {f"{role.name}: {action}" for role in roles for actions in listed.get(role.name, {}).values() for action in actions}
+    entries = [(role.name, reason, action) for role in roles for reason, all_ in listed.get(role.name, {}).items() for action in all_]
+    sometimes = {f"{name}: {action}" for name, reason, action in entries if reason.startswith("sometimes")}
+    return {f"{name}: {action}" for name, _, action in entries}, sometimes
 
 
 def not_needed(usage: Iterable[Json], roles: Iterable[Role]) -> list[str]:

@@ -323,9 +323,9 @@ def test_the_deliverys_roles_were_refused_nothing(clone: Clone, roles: list[Role
 
 
 def test_every_permission_of_the_delivery_was_used_or_is_listed_with_its_reason(clone: Clone, roles: list[Role]) -> None:
-    never, listed = unused(usage_of(clone.endpoint_url), roles), listed_as_unused(roles)
+    never, (listed, sometimes) = unused(usage_of(clone.endpoint_url), roles), listed_as_unused(roles)
     assert never - listed == set(), f"allowed, not used, and no reason in {UNUSED.name}"
-    assert listed - never == set(), f"listed in {UNUSED.name}, but used"
+    assert listed - sometimes - never == set(), f"listed in {UNUSED.name}, but used"
 
 
 def test_without_any_permission_that_the_delivery_used_something_would_have_been_refused(clone: Clone, roles: list[Role]) -> None:

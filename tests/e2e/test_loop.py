@@ -473,9 +473,9 @@ def test_no_role_was_refused_anything_that_it_needs(scones: Scones, roles: list[
 
 
 def test_every_permission_was_used_or_is_listed_with_the_reason_why_it_is_there(scones: Scones, roles: list[Role]) -> None:
-    never, listed = unused(usage_of(scones.running["endpoint_url"]), roles), listed_as_unused(roles)
+    never, (listed, sometimes) = unused(usage_of(scones.running["endpoint_url"]), roles), listed_as_unused(roles)
     assert never - listed == set(), f"allowed, not used, and no reason in {UNUSED.name}"
-    assert listed - never == set(), f"listed in {UNUSED.name}, but used"
+    assert listed - sometimes - never == set(), f"listed in {UNUSED.name}, but used"
 
 
 def test_without_any_permission_that_was_used_something_would_have_been_refused(scones: Scones, roles: list[Role]) -> None:
