@@ -28,6 +28,7 @@ from localcloud.errors import LocalCloudError, ServiceError, not_supported
 from localcloud.iam import requests
 from localcloud.iam.assuming import check_request
 from localcloud.iam.callers import caller, calling
+from localcloud.iam.policy_checks import check_policy, may_carry_policy
 from localcloud.iam.requests import sender
 
 if TYPE_CHECKING:
@@ -145,18 +146,20 @@ class Gateway:
         return [body]
 
     def _authorize(self, service: str, environ: Environ) -> None:
-        """Let a role's request to one of moto's services pass (own services do it themselves, see `Service.handle`), and anybody's to STS."""
+        """Let a role's request to one of moto's services pass (own services do it themselves, see `Service.handle`); check anybody's to STS, and policies."""
         session = caller()
-        if session is None and service != "sts":
+        carries = may_carry_policy(service, environ)
+        if session is None and service != "sts" and not carries:
             return
         read = requests.read(service, environ)
         if service == "sts" and read is not None:
             check_request(self._cloud.settings.account_id, session, *read)
-        if session is None:
-            return
-        if read is None:
-            raise not_supported(f"This request to {service} ({environ['REQUEST_METHOD']} {environ['PATH_INFO']}) for a role")
-        self._cloud.iam.authorize(session, service, *read)
+        if session is not None:
+            if read is None:
+                raise not_supported(f"This request to {service} ({environ['REQUEST_METHOD']} {environ['PATH_INFO']}) for a role")
+            self._cloud.iam.authorize(session, service, *read)
+        if carries and read is not None:
+            check_policy(service, *read)
 
     def _control(self, environ: Environ) -> Response:
         path = environ["PATH_INFO"].removeprefix("/_localcloud/")

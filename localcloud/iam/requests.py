@@ -17,7 +17,7 @@ from localcloud.iam.principals import RoleSession, session_of
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 #: S3 operations whose body says what they are done to; of all others the address does, and the body may be large.
-_WITH_BODY = frozenset(("DeleteObjects", "CreateBucket"))
+_WITH_BODY = frozenset(("DeleteObjects", "CreateBucket", "PutBucketPolicy"))
 
 
 def sender(environ: Mapping[str, Any], account: str) -> RoleSession | None:
