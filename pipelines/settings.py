@@ -1,7 +1,7 @@
 """Typed settings of the pipeline: what they are, where each value comes from, and one clear line when one is wrong.
 
 Later layers win: ``config/default.yaml``, well-known environment variables (``AWS_REGION``, ``MLFLOW_TRACKING_URI``), ``config/<stage>.yaml``,
-``SCONES_<SECTION>__<KEY>`` environment variables, ``--set section.key=value``.
+``SCONES_<SECTION>__<KEY>`` environment variables, ``--set section.key=value``. Names that are null in all of them follow from ``project.name``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ ENVIRONMENT_PREFIX = "SCONES_"
 
 # Variables other tools already use, nearest meaning first; they fill a setting unless the stage's file or something more specific does.
 _WELL_KNOWN_VARIABLES = (("aws.region", ("AWS_REGION", "AWS_DEFAULT_REGION")), ("mlflow.tracking_uri", ("MLFLOW_TRACKING_URI",)))
+
+# Names that begin with the project's unless something else is set: two projects in one account share nothing.
+_NAMES_OF_PROJECT = {
+    "aws.platform_stack": "{}-platform",
+    "pipeline.name": "{}-vehicle-classifier",
+    "staging_endpoint.name": "{}-staging",
+    "mlflow.experiment": "{}-vehicle-classifier",
+}
 
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", examples=["ml.m5.xlarge"])]
 S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/", examples=["s3://bucket/prefix/"])]
@@ -344,12 +352,11 @@ class Settings(_Section):
 class Origin:
     """Where a value came from; `str()` of it is for people."""
 
-    kind: Literal["stage", "file", "environment", "override"]
+    kind: Literal["stage", "file", "environment", "override", "setting"]
     name: str
 
     def __str__(self) -> str:
-        prefix = {"stage": "", "file": "", "environment": "environment variable ", "override": ""}[self.kind]
-        return prefix + self.name
+        return f"environment variable {self.name}" if self.kind == "environment" else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +416,7 @@ def load_settings(
     put({"stage": (stage, Origin("stage", "the stage"))})
     put(_environment_layer(environ))
     put(_override_layer(overrides))
+    put(_project_layer(values))
     return LoadedSettings(_validate(values, origins), origins)
 
 
@@ -503,6 +511,13 @@ def _override_layer(overrides: Iterable[str]) -> dict[str, tuple[object, Origin]
     return layer
 
 
+def _project_layer(values: Mapping[str, object]) -> dict[str, tuple[object, Origin]]:
+    origin = Origin("setting", "project.name")
+    return {
+        key: (name.format(values.get("project.name")), origin) for key, name in _NAMES_OF_PROJECT.items() if values.get(key, "") is None
+    }
+
+
 def _known(key: str, origin: Origin) -> str:
     """The key itself when it names a setting that may be given; else SettingsError with the nearest name."""
     keys = [leaf for leaf, _ in _leaves(Settings) if leaf != "stage"]
@@ -550,7 +565,7 @@ def _from_text(key: str, text: str, origin: Origin) -> object:
     """Turn an environment variable's or an option's text into a value of the setting's kind; what does not fit is left for validation."""
     field = dict(_leaves(Settings))[key]
     kinds = _kinds(field.annotation)
-    if type(None) in kinds and text.lower() in ("null", "none", ""):
+    if (type(None) in kinds or key in _NAMES_OF_PROJECT) and text.lower() in ("null", "none", ""):
         return None
     if str in kinds:
         return text

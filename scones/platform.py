@@ -55,9 +55,14 @@ def existing_platform(context: Context, settings: Settings) -> Platform:
 
 
 def platform_parameters(settings: Settings) -> PlatformParameters:
-    """Return what the settings choose of the platform stack."""
+    """Return what the settings choose of the platform stack.
+
+    Raises:
+        SconesError: They name things that would be another project's.
+    """
     from infrastructure.deploy import PlatformParameters, ServingMode, TrafficShifting
 
+    _check_names(settings)
     platform, production = settings.platform, settings.production
     tracking = settings.mlflow.tracking_uri or ""
     return PlatformParameters(
@@ -85,3 +90,22 @@ def platform_parameters(settings: Settings) -> PlatformParameters:
         mlflow_tracking_server_arn=tracking if tracking.startswith("arn:") else "",
         monthly_budget=platform.monthly_budget_usd,
     )
+
+
+def _check_names(settings: Settings) -> None:
+    """Refuse names outside of the project: the roles do not allow them, and to remove this project would remove another's.
+
+    Raises:
+        SconesError: A name is that of another project.
+    """
+    project = settings.project.name
+    for key, what, name, own in (
+        ("aws.platform_stack", "stack", settings.aws.platform_stack, f"{project}-platform"),
+        ("staging_endpoint.name", "staging endpoint", settings.staging_endpoint.name, f"{project}-staging"),
+    ):
+        if name != own:
+            raise SconesError(
+                f"{key} is {name}, but the {what} of the project {project} is {own}",
+                f"Leave {key} out (null), or set project.name to what the names begin with.",
+                ExitCode.USAGE,
+            )

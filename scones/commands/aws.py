@@ -128,7 +128,6 @@ def bootstrap(
 
     settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
-    check_names(settings, parameters)
     assets = build_assets() if folder is None else read_assets(folder)
     say = context.output.note
     session = context.target.session
@@ -186,7 +185,6 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
 
     settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
-    check_names(settings, parameters)
     context.output.note(f"{context.target.place()}, stage {settings.stage}: comparing ...")
     found = Comparison(context.target, parameters, STACK_SECONDS, context.output.note).stacks()
 
@@ -226,7 +224,6 @@ def destroy(
 
     settings = load(stage, overrides, aws=context.aws).settings
     parameters = platform_parameters(settings)
-    check_names(settings, parameters)
     project = settings.project.name
     if confirm is not None:
         named("", project, confirm, "--confirm")
@@ -257,20 +254,6 @@ def destroy(
     left = removal.inventory()
     result |= {"outcome": "removed", "left": view.document(left, delete_data)}
     context.output.result(result, lambda console: view.print_left(console, left, project, aws=context.aws))
-
-
-def check_names(settings: Settings, parameters: PlatformParameters) -> None:
-    """Refuse settings that name a platform stack which would not be the one that is deployed.
-
-    Raises:
-        SconesError: They do.
-    """
-    if settings.aws.platform_stack != parameters.stack_name:
-        raise SconesError(
-            f"aws.platform_stack is {settings.aws.platform_stack}, but the stack of the project {parameters.project} is {parameters.stack_name}",
-            f"Add --set aws.platform_stack={parameters.stack_name}, or put it into the stage's file in config/.",
-            ExitCode.USAGE,
-        )
 
 
 def _plan_document(context: Context, parameters: PlatformParameters, plan: Plan, cost: Estimate) -> dict[str, Any]:

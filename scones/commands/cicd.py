@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scones.asking import confirmed
-from scones.commands.aws import STACK_SECONDS, check_names
+from scones.commands.aws import STACK_SECONDS
 from scones.errors import ExitCode, SconesError
 from scones.groups import Group
 from scones.options import Context, command_options, settings_options
@@ -51,7 +51,7 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
     from scones.settings import load
 
     settings = load(stage, overrides, aws=context.aws).settings
-    check_names(settings, platform_parameters(settings))
+    platform_parameters(settings)  # refuses what would not fit the project's platform
     if settings.cicd.source != "s3" and settings.cicd.repository is None:
         raise SconesError(
             "cicd.repository is not set: which repository's pushes shall be delivered?",

@@ -160,8 +160,22 @@ def test_what_was_packaged_is_deployed_as_it_is_and_with_the_role_that_is_named(
     assert "no file code/lambdas/smoke_test/*.zip" in refused.error.message
 
 
-def test_a_platform_stack_of_another_name_is_a_mistake_in_the_settings() -> None:
-    answer = scones("aws", "bootstrap", "--set", "project.name=other")
+@pytest.mark.parametrize("name", ["aws.platform_stack=scones-platform", "staging_endpoint.name=scones-staging"])
+@pytest.mark.parametrize("command", [("aws", "bootstrap"), ("aws", "destroy"), ("cicd", "deploy")], ids=" ".join)
+def test_what_is_another_project_s_is_neither_made_nor_removed(command: tuple[str, ...], name: str) -> None:
+    answer = scones(*command, "--set", "project.name=other", "--set", name)
     assert isinstance(answer.error, SconesError)
     assert answer.error.exit_code == ExitCode.USAGE
-    assert "--set aws.platform_stack=other-platform" in str(answer.error.hint)
+    assert "of the project other is other-" in answer.error.message
+    assert f"Leave {name.partition('=')[0]} out" in str(answer.error.hint)
+
+
+def test_two_projects_in_an_account_share_nothing(region: Region) -> None:
+    scones("aws", "bootstrap", "--yes")
+    other = ("--set", "project.name=other")
+    assert scones("aws", "bootstrap", "--yes", "--json", *other).document["outcome"] == "created"
+    removed = scones("aws", "destroy", "--delete-data", "--confirm", "other", "--json", *other)
+    assert removed.document["outcome"] == "removed", removed.error
+    (stack,) = region.client("cloudformation").describe_stacks(StackName=PLATFORM)["Stacks"]
+    assert stack["StackStatus"].endswith("_COMPLETE")
+    assert region.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"] != []

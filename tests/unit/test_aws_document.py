@@ -106,7 +106,7 @@ def test_the_errors_and_settings_that_it_names_exist() -> None:
         "AWS refuses the credentials",
         "This machine's clock and AWS's differ",
         "The account's quota '",
-        "aws.platform_stack is ",
+        " of the project ",
     ],
 )
 def test_the_messages_that_it_explains_are_said(words: str) -> None:

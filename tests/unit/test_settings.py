@@ -177,6 +177,14 @@ def test_files_that_are_missing_or_not_yaml_are_one_line(config_dir: Path) -> No
     assert "default.yaml does not exist" in str(error_of(config_dir=config_dir))
 
 
+def test_another_project_s_names_begin_with_its_own() -> None:
+    loaded = load_settings(overrides=["project.name=bikes", "mlflow.experiment=shared", "pipeline.name=null"], environ={})
+    values = loaded.settings
+    names = (values.aws.platform_stack, values.pipeline.name, values.staging_endpoint.name, values.mlflow.experiment)
+    assert names == ("bikes-platform", "bikes-vehicle-classifier", "bikes-staging", "shared")
+    assert str(loaded.origins["staging_endpoint.name"]) == "project.name"
+
+
 def test_a_setting_left_out_of_default_yaml_is_named(config_dir: Path) -> None:
     text = (config_dir / "default.yaml").read_text(encoding="utf-8")
     (config_dir / "default.yaml").write_text(
