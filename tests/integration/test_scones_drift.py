@@ -40,8 +40,9 @@ def physical(product: Product, stack: str, logical_id: str) -> str:
 
 
 def test_what_nobody_touched_is_in_sync(product: Product) -> None:
+    found_of = {item["stack"]: item["drift"] for item in scones("aws", "diff", "--json").document}
     for stack in ("scones-platform", STACK):
-        found = drift(stack)
+        found = found_of[stack]
         assert (found["status"], found["resources"], found["reason"]) == ("IN_SYNC", [], None)
         assert found["checked"] > 8
     assert scones("aws", "diff", "--exit-code").error is None

@@ -50,10 +50,12 @@ def test_a_linear_model_on_raw_pixels_stays_under_090(photos: list[SamplePhoto])
     for seed in (0, 1):
         order = np.random.default_rng(seed).permutation(len(photos))
         train, test = order[:400], order[400:]
-        mean = images[train].mean(axis=0)
+        centred = images - images[train].mean(axis=0)
+        # The weights of such a model lie in the span of the pictures it learns from: with coordinates there it is the same model, thirty times as fast.
+        coordinates = centred @ np.linalg.qr(centred[train].T)[0]
         for strength in (1e-3, 1e-1):
-            model = LogisticRegression(C=strength, max_iter=200).fit(images[train] - mean, labels[train])
-            assert model.score(images[test] - mean, labels[test]) < 0.9
+            model = LogisticRegression(C=strength, max_iter=200).fit(coordinates[train], labels[train])
+            assert model.score(coordinates[test], labels[test]) < 0.9
 
 
 def test_brightness_does_not_give_the_class_away(photos: list[SamplePhoto]) -> None:
