@@ -185,6 +185,9 @@ class Senders:
         self._cloud.logs.write(group, event["id"], payload)
 
     def _to_bus(self, target: dict[str, Any], rule_arn: str, payload: str, event: dict[str, Any]) -> None:
+        if target.get("RoleArn"):
+            entry = {"EventBusName": target["Arn"], "Source": event["source"], "DetailType": event["detail-type"]}
+            self._check_role(target, rule_arn, "events", "PutEvents", {"Entries": [entry]})
         try:
             self._publish(target["Arn"], event)
         except ServiceError as error:

@@ -44,7 +44,7 @@ def needs_by_grammar(place: Place, grammar: Grammar, operation: str, params: Par
     if grammar.tagging and operation.startswith("Create") and tag_keys(params):
         found += [Need(f"{grammar.prefix}:{grammar.tagging}", resource, keys) for resource in resources]
     for member, receiver in grammar.passes.items():
-        if params.get(member) and operation.startswith(("Create", "Update", "Execute", "Delete")):
+        if params.get(member) and operation.startswith(("Create", "Update", "Execute", "Delete", "Start")):
             found.append(pass_role(str(params[member]), receiver))
     return found
 
@@ -152,7 +152,7 @@ GRAMMARS: Mapping[str, Grammar] = {
         "codebuild",
         {"projectName": "project/{}", "name": "project/{}", "names": "project/{}", "id": "project/{}", "ids": "project/{}"},
         without=frozenset(("ListBuilds", "ListProjects")),
-        passes={"serviceRole": "codebuild.amazonaws.com"},
+        passes={"serviceRole": "codebuild.amazonaws.com", "serviceRoleOverride": "codebuild.amazonaws.com"},
     ),
     **{
         # The old name and the new one; an ARN has that with which it was made.

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,7 +68,8 @@ class Guard:
         needed = needs(self._place, service, operation, params)
         if needed is None:
             raise not_supported(f"{service}:{operation} for a role ({session.arn})")
-        for need in needed:
+        for named in needed:
+            need = replace(named, resource=self._resources.key_behind(named.resource)) if service == "kms" else named
             self.check(session, need, service)
             if need.action == "s3:GetObject" and not self._resources.has_object(need.resource):
                 # Who may not list a bucket is not told what is not in it (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).

@@ -42,7 +42,10 @@ def pass_role(role_arn: str, service: str) -> Need:
 
 
 def tag_keys(params: Params) -> dict[str, tuple[str, ...]]:
-    """Return the condition keys of a request's tags, none when it has none."""
+    """Return the condition keys of a request's tags, or of the keys whose tags it takes away; none when it has none."""
+    taken = params.get("TagKeys") or params.get("tagKeys")
+    if taken:
+        return {"aws:tagkeys": tuple(map(str, taken))}
     tags = params.get("Tags") or params.get("tags") or {}
     if isinstance(tags, list) and tags and isinstance(tags[0], str):
         return {"aws:tagkeys": tuple(tags)}

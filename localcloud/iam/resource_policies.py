@@ -45,6 +45,15 @@ class ResourcePolicies:
             return self._of_key(rest.removeprefix("key/")), True
         return self._of_mailbox(service, arn), False
 
+    def key_behind(self, arn: str) -> str:
+        """Return the ARN of the key that an alias stands for, as that is the resource; any other ARN as it is."""
+        before, found, name = arn.partition("alias/")
+        if not found:
+            return arn
+        settings = self._cloud.settings
+        identifier = kms_backends[settings.account_id][settings.region].get_key_id_from_alias(f"alias/{name}")
+        return f"{before.removesuffix('key/')}key/{identifier or 'alias/' + name}"
+
     def has_object(self, arn: str) -> bool:
         """Tell whether there is an object of this ARN; in a bucket that is not there, there may be (S3 itself says so)."""
         name, _, key = arn.split(":", 5)[5].partition("/")

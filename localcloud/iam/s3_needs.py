@@ -40,6 +40,8 @@ _S3_ACTIONS = {
     "DeleteBucketCors": "PutBucketCORS",
     "DeleteBucketOwnershipControls": "PutBucketOwnershipControls",
 }
+_MAKING_OBJECTS = frozenset(("PutObject", "CopyObject", "CreateMultipartUpload"))
+_GRANTING = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 
 
 def s3_needs(operation: str, params: Params) -> Iterator[Need]:
@@ -56,14 +58,26 @@ def s3_needs(operation: str, params: Params) -> Iterator[Need]:
         ("Prefix", "s3:prefix"),
         ("Delimiter", "s3:delimiter"),
         ("ServerSideEncryption", "s3:x-amz-server-side-encryption"),
+        ("SSEKMSKeyId", "s3:x-amz-server-side-encryption-aws-kms-key-id"),
+        ("ACL", "s3:x-amz-acl"),
     ):
         if params.get(member):
             keys[key] = (str(params[member]),)
     keys |= tag_keys(params)
-    names = [params["Key"]] if params.get("Key") else [item["Key"] for item in (params.get("Delete") or {}).get("Objects", [])]
-    for resource in [f"{bucket}/{name}" for name in names] or [bucket]:
+    deleted = (params.get("Delete") or {}).get("Objects", [])
+    resource = f"{bucket}/{params['Key']}" if params.get("Key") else bucket
+    for item in deleted:
+        yield Need("s3:DeleteObjectVersion" if item.get("VersionId") else action, f"{bucket}/{item['Key']}", keys)
+    if not deleted:
         yield Need(action, resource, keys)
+    if operation in _MAKING_OBJECTS:
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+        if any(params.get(member) for member in _GRANTING):
+            yield Need("s3:PutObjectAcl", resource, keys)
+        if params.get("Tagging"):
+            yield Need("s3:PutObjectTagging", resource, keys)
     source = params.get("CopySource")
     if source:
-        path = source if isinstance(source, str) else f"{source['Bucket']}/{source['Key']}"
-        yield Need("s3:GetObject", f"arn:aws:s3:::{unquote(path.partition('?')[0]).removeprefix('/')}")
+        path, _, query = (source if isinstance(source, str) else f"{source['Bucket']}/{source['Key']}").partition("?")
+        read = "s3:GetObjectVersion" if query.startswith("versionId=") else "s3:GetObject"
+        yield Need(read, f"arn:aws:s3:::{unquote(path).removeprefix('/')}")

@@ -225,15 +225,12 @@ def test_topics_logs_and_state_machines_as_targets(lab: Lab) -> None:
     assert execution["name"].startswith(identifier)
 
 
-def test_a_state_machine_whose_role_eventbridge_cannot_assume(lab: Lab) -> None:
+@pytest.mark.parametrize("resource", ["states:us-east-1:123456789012:stateMachine:x", "events:us-east-1:123456789012:event-bus/default"])
+def test_a_target_whose_role_eventbridge_cannot_assume(lab: Lab, resource: str) -> None:
     url, dlq = lab.queue()
-    target = {
-        "Arn": "arn:aws:states:us-east-1:123456789012:stateMachine:x",
-        "RoleArn": lab.role + "-none",
-        "DeadLetterConfig": {"Arn": dlq},
-    }
-    rule(lab, "app.role", target)
-    put(lab, "app.role", {})
+    source = f"app.role.{resource[:6]}"
+    rule(lab, source, {"Arn": f"arn:aws:{resource}", "RoleArn": lab.role + "-none", "DeadLetterConfig": {"Arn": dlq}})
+    put(lab, source, {})
     assert attributes_of(lab.receive(url))["ERROR_CODE"] == "NO_PERMISSIONS"
 
 

@@ -202,6 +202,16 @@ def test_credentials_of_a_role_that_are_good_no_more_are_nobodys(region: Any, ro
     refused(with_token(region, "s3", "|").list_buckets, "InvalidClientTokenId")
 
 
+def test_an_alias_stands_for_its_key(region: Any, roles: Roles) -> None:
+    key = region.client("kms").create_key()["KeyMetadata"]
+    region.client("kms").create_alias(AliasName="alias/mine", TargetKeyId=key["KeyId"])
+    kms = roles.client(roles.make(allow("kms:Encrypt", on=key["Arn"])), "kms")
+    for name in (key["KeyId"], key["Arn"], "alias/mine", f"arn:aws:kms:us-east-1:{ACCOUNT}:alias/mine"):
+        kms.encrypt(KeyId=name, Plaintext=b"x")
+    assert f"on resource: {key['Arn']} because" in refused(kms.decrypt, "AccessDeniedException", KeyId="alias/mine", CiphertextBlob=b"x")
+    refused(kms.encrypt, "AccessDeniedException", KeyId="alias/none", Plaintext=b"x")
+
+
 def test_the_permissions_boundary_and_a_resources_deny_come_first(region: Any, lab: Lab, roles: Roles) -> None:
     lab.put("bounded.txt", "b")
     iam = region.client("iam")

@@ -110,6 +110,30 @@ def resources(service: str, operation: str, **params: Any) -> list[tuple[str, st
             {"RoleName": "r", "PolicyArn": "arn:aws:iam::aws:policy/p"},
             [("iam:AttachRolePolicy", "iam::123456789012:role/r")],
         ),
+        (
+            "s3",
+            "PutObject",
+            {"Bucket": "b", "Key": "k", "ACL": "private", "Tagging": "a=b"},
+            [("s3:PutObject", "s3:::b/k"), ("s3:PutObjectAcl", "s3:::b/k"), ("s3:PutObjectTagging", "s3:::b/k")],
+        ),
+        (
+            "s3",
+            "CopyObject",
+            {"Bucket": "b", "Key": "k", "CopySource": "/c/d%20e?versionId=1"},
+            [("s3:PutObject", "s3:::b/k"), ("s3:GetObjectVersion", "s3:::c/d e")],
+        ),
+        (
+            "s3",
+            "DeleteObjects",
+            {"Bucket": "b", "Delete": {"Objects": [{"Key": "k"}, {"Key": "l", "VersionId": "1"}]}},
+            [("s3:DeleteObject", "s3:::b/k"), ("s3:DeleteObjectVersion", "s3:::b/l")],
+        ),
+        (
+            "codebuild",
+            "StartBuild",
+            {"projectName": "p", "serviceRoleOverride": ROLE},
+            [("codebuild:StartBuild", "codebuild:project/p"), ("iam:PassRole", "iam::123456789012:role/r")],
+        ),
         ("sts", "GetCallerIdentity", {}, []),
         ("cloudwatch", "PutDashboard", {"DashboardName": "d"}, [("cloudwatch:PutDashboard", "cloudwatch::123456789012:dashboard/d")]),
         ("codebuild", "BatchGetBuilds", {"ids": ["p:1"]}, [("codebuild:BatchGetBuilds", "codebuild:project/p")]),
@@ -128,6 +152,8 @@ def test_condition_keys_come_from_the_request() -> None:
     assert keys("cloudwatch", "PutMetricData", Namespace="n") == {"cloudwatch:namespace": ("n",)}
     assert keys("s3", "ListObjectsV2", Bucket="b", Prefix="p/") == {"s3:prefix": ("p/",)}
     assert keys("sagemaker", "CreatePipeline", PipelineName="p", RoleArn=ROLE) == {"iam:passedtoservice": ("sagemaker.amazonaws.com",)}
+    assert keys("lambda", "UntagResource", Resource="arn:x", TagKeys=["Team"]) == {"aws:tagkeys": ("Team",)}
+    assert keys("s3", "PutObject", Bucket="b", Key="k", SSEKMSKeyId="x") == {"s3:x-amz-server-side-encryption-aws-kms-key-id": ("x",)}
     machine = "arn:aws:states:us-east-1:123456789012:stateMachine:m:live"
     assert keys("stepfunctions", "StartExecution", stateMachineArn=machine) == {"states:statemachinequalifier": ("live",)}
     assert keys("lambda", "TagResource", Resource="arn:x", Tags={"Team": "a"}) == {"aws:requesttag/team": ("a",), "aws:tagkeys": ("Team",)}
@@ -147,7 +173,7 @@ def _example(operation: Any) -> dict[str, Any]:
     for name, shape in members.items():
         if shape.type_name == "string":
             # An ARN stands for itself, and is taken as it is.
-            found[name] = ANY_ARN if name.lower().endswith(("arn", "role")) or name in ("Resource", "resource") else "x"
+            found[name] = ANY_ARN if name.lower().endswith(("arn", "role", "roleoverride")) or name in ("Resource", "resource") else "x"
         elif shape.type_name in ("integer", "long"):
             found[name] = 1
         elif shape.type_name == "list" and shape.member.type_name == "string":
