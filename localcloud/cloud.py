@@ -24,6 +24,7 @@ from localcloud.iam.guard import Guard
 from localcloud.iam.principals import RoleSession
 from localcloud.isolation import isolate
 from localcloud.log_keys import add_log_keys
+from localcloud.log_prefixes import add_log_prefixes
 from localcloud.logs import LogWriter
 from localcloud.object_store import ObjectStore
 from localcloud.processes import Supervisor
@@ -150,6 +151,7 @@ class Cloud:
         assuming.install()
         managed_policies.install()
         add_log_keys()
+        add_log_prefixes()
         self.snapshots.load()
         self.metric_store.load()
         self.background.start()

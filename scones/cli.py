@@ -23,7 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("scones.commands.status:status", "Show an execution, step by step, and what serves."),
     "logs": ("scones.commands.logs:logs", "Show the logs of a step, a function or an endpoint."),
     "models": ("scones.commands.models:models", "List, show, compare, approve or reject model versions."),
-    "deploy": ("scones.commands.deploy:deploy", "Take production back to an earlier version; what served when."),
+    "deploy": (
+        "scones.commands.deploy:deploy",
+        "Take production back to an earlier version, or to the platform's newest code; what served when.",
+    ),
     "classify": ("scones.commands.classify:classify", "Send photos through the production workflow."),
     "aws": ("scones.commands.aws:aws", "Make, compare and remove the stacks; estimate what they cost."),
     "cicd": ("scones.commands.cicd:cicd", "Deliver commits with CodePipeline; what became of a push, and why."),
