@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -73,7 +74,7 @@ def arguments(folder: Path, port: int, time_scale: float | None) -> list[str]:
 
 
 def start(state_dir: Path, port: int | None = None, *, time_scale: float | None = None, console: bool = False) -> Running:
-    """Start localcloud in the background and return when it answers.
+    """Start localcloud in the background and return when it answers; of two commands that do so at once the second takes the first's.
 
     Args:
         state_dir: The state folder.
@@ -85,6 +86,12 @@ def start(state_dir: Path, port: int | None = None, *, time_scale: float | None 
         SconesError: It did not start; the message has localcloud's own reason.
     """
     folder = prepare(state_dir)
+    with (folder / "start.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return find_running(state_dir) or _start(folder, state_dir, port, time_scale, console)
+
+
+def _start(folder: Path, state_dir: Path, port: int | None, time_scale: float | None, console: bool) -> Running:
     log = (folder / "localcloud.log").open("ab")
     chosen = port if port is not None else last_port(folder)
     command = [sys.executable, "-m", "localcloud", *arguments(folder, chosen, time_scale)]

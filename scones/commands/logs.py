@@ -67,7 +67,9 @@ def _find(context: Context, settings: Settings, name: str, execution: str | None
             return log_streams.of_function(function)
     if name in endpoints:
         return log_streams.of_endpoint(name)
-    there = ", ".join([*steps, *(function.removeprefix(prefix) for function in functions), *endpoints])
+    # What an account has of other projects is found by its name, and not offered.
+    own = [function.removeprefix(prefix) for function in functions if function.startswith(prefix)]
+    there = ", ".join([*steps, *own, *(endpoint for endpoint in endpoints if endpoint.startswith(prefix))])
     raise SconesError(
         f"Nothing here is called '{name}'", f"There are: {there}" if there else "Nothing has run yet: scones run", ExitCode.USAGE
     )

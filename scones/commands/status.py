@@ -42,7 +42,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
     executions = Executions(context.target, settings)
     found = executions.find(execution) if execution else executions.newest()
     tail = _log_tail(context, found)
-    endpoints = _endpoints(context)
+    endpoints = _endpoints(context, settings.project.name)
     deployment = _deployment(context, settings)
     result = {
         "target": str(context.target),
@@ -86,10 +86,11 @@ def _log_tail(context: Context, execution: ExecutionResult | None) -> list[str]:
     return [] if source is None else [line.message.rstrip("\n") for line in log_streams.read(context.target, source, LOG_TAIL)]
 
 
-def _endpoints(context: Context) -> list[Serving]:
+def _endpoints(context: Context, project: str) -> list[Serving]:
     sagemaker = context.target.client("sagemaker")
     pages = sagemaker.get_paginator("list_endpoints").paginate(SortBy="Name", SortOrder="Ascending")
-    names = [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
+    found = [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
+    names = [name for name in found if name in (f"{project}-staging", f"{project}-production")]
     described = [sagemaker.describe_endpoint(EndpointName=name) for name in names]
     return [Serving(item["EndpointName"], item["EndpointStatus"], item.get("FailureReason")) for item in described]
 

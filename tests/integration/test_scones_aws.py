@@ -174,6 +174,7 @@ def test_two_projects_in_an_account_share_nothing(region: Region) -> None:
     scones("aws", "bootstrap", "--yes")
     other = ("--set", "project.name=other")
     assert scones("aws", "bootstrap", "--yes", "--json", *other).document["outcome"] == "created"
+    assert "other-deploy" not in str(getattr(scones("logs", "nothing").error, "hint", ""))
     removed = scones("aws", "destroy", "--delete-data", "--confirm", "other", "--json", *other)
     assert removed.document["outcome"] == "removed", removed.error
     (stack,) = region.client("cloudformation").describe_stacks(StackName=PLATFORM)["Stacks"]
