@@ -52,6 +52,8 @@ class Guard:
         self._resources = ResourcePolicies(cloud)
         self._table = cloud.db.table("iam.usage")
         self._lock = threading.Lock()
+        self._done: set[tuple[str, str, frozenset[tuple[str, tuple[str, ...]]]]] = set()
+        self._full: set[str] = set()
 
     def authorize(self, session: RoleSession, service: str, operation: str, params: Params) -> None:
         """Let a role's request pass.
@@ -148,10 +150,18 @@ class Guard:
 
     def _remember(self, session: RoleSession, need: Need, decision: Decision) -> None:
         key = f"{session.role_arn}|{need.action}|{decision.allowed}"
+        # The same thing is done again and again: the table, which copies what it gives, is asked once.
+        done = (key, need.resource, frozenset(need.keys.items()))
+        if key in self._full or done in self._done:
+            return
         entry = {"resource": need.resource, "keys": {name: list(values) for name, values in need.keys.items()}}
         with self._lock:
+            self._done.add(done)
             found = self._table.get(key) or {"role": session.role_arn, "action": need.action, "allowed": decision.allowed, "accesses": []}
-            if entry in found["accesses"] or len(found["accesses"]) >= _REMEMBERED:
+            if len(found["accesses"]) >= _REMEMBERED:
+                self._full.add(key)
+                return
+            if entry in found["accesses"]:
                 return
             if not decision.allowed:
                 log.info("%s may not %s on %s %s", session.arn, need.action, need.resource, decision.reason)
