@@ -6,7 +6,6 @@ the role's own policies, within its permissions boundary, or of the resource's p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from localcloud.iam.document import Access, Principal, Statement, statements
@@ -82,8 +81,3 @@ def resource_allows(principal: Principal, access: Access, policy: str | None) ->
 
 def _applying(text: str, access: Access) -> list[Statement]:
     return [statement for statement in statements(text) if statement.applies(access)]
-
-
-def matching_actions(texts: Iterable[str], access: Access) -> list[str]:
-    """Return the action patterns of Allow statements that an access rests on, for those who want to know which of a policy's lines are used."""
-    return [pattern for text in texts for statement in _applying(text, access) if statement.allows for pattern in statement.actions]

@@ -99,10 +99,6 @@ class Guard:
         self._remember(session, need, decision)
         return decision
 
-    def may(self, role_arn: str, session_name: str, need: Need) -> bool:
-        """Tell whether a role may do something."""
-        return self.decide(RoleSession(role_arn, session_name), need).allowed
-
     def of_everybody(self, action: str, resource: str) -> Literal["allow", "deny"] | None:
         """Return what a resource's policy says of those who are no role: strangers without credentials, and the account's administrator."""
         text, _ = self._resources.of(resource, action)
