@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -19,6 +20,23 @@ def confirmed(question: str, *, yes: bool, option: str = "--yes") -> bool:
         return True
     _require_terminal(option)
     return click.confirm(question, default=False, err=True)
+
+
+def agreed_or_discarded(question: str, show: Callable[[], None], discard: Callable[[], None], *, yes: bool) -> None:
+    """Show what was prepared and ask for it; unless a person agrees, it is discarded.
+
+    Raises:
+        SconesError: They do not agree, or there is nobody to ask.
+    """
+    try:
+        show()
+        agreed = confirmed(question, yes=yes)
+    except BaseException:  # also Ctrl-C at the question
+        discard()
+        raise
+    if not agreed:
+        discard()
+        raise SconesError("Nothing was changed", exit_code=ExitCode.FAILED)
 
 
 def named(question: str, name: str, given: str | None, option: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scones.asking import confirmed
+from scones.asking import agreed_or_discarded
 from scones.errors import ExitCode, SconesError
 from scones.groups import Group
 from scones.options import Context, command_options, settings_options
@@ -143,20 +143,17 @@ def bootstrap(
             lambda console: console.print(f"No changes: the stack {parameters.stack_name} is as the sources and the settings say."),
         )
         return
-    try:
-        if dry_run:
-            platform.discard(plan)
-            context.output.result({**result, "outcome": "planned"}, lambda console: _print_plan(console, parameters, plan, cost))
-            say("Nothing was changed (--dry-run).")
-            return
-        _print_plan(context.output.notes(), parameters, plan, cost)
-        agreed = confirmed(f"Change the stack {parameters.stack_name}?", yes=yes)
-    except BaseException:
+    if dry_run:
         platform.discard(plan)
-        raise
-    if not agreed:
-        platform.discard(plan)
-        raise SconesError("Nothing was changed", exit_code=ExitCode.FAILED)
+        context.output.result({**result, "outcome": "planned"}, lambda console: _print_plan(console, parameters, plan, cost))
+        say("Nothing was changed (--dry-run).")
+        return
+    agreed_or_discarded(
+        f"Change the stack {parameters.stack_name}?",
+        lambda: _print_plan(context.output.notes(), parameters, plan, cost),
+        lambda: platform.discard(plan),
+        yes=yes,
+    )
     outputs = platform.apply(plan, say)
     result |= {"outcome": outputs.change.value, "artifact_bucket": outputs.artifact_bucket_name, "uploaded": list(outputs.uploaded_keys)}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scones.asking import confirmed
+from scones.asking import agreed_or_discarded
 from scones.commands.aws import STACK_SECONDS
 from scones.errors import ExitCode, SconesError
 from scones.groups import Group
@@ -75,15 +75,12 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
         return
     outcome = "unchanged"
     if not plan.changes_nothing:
-        try:
-            _print_plan(context.output.notes(), parameters, plan, cost)
-            agreed = confirmed(f"Change the stack {parameters.stack_name}?", yes=yes)
-        except BaseException:
-            delivery.discard(plan)
-            raise
-        if not agreed:
-            delivery.discard(plan)
-            raise SconesError("Nothing was changed", exit_code=ExitCode.FAILED)
+        agreed_or_discarded(
+            f"Change the stack {parameters.stack_name}?",
+            lambda: _print_plan(context.output.notes(), parameters, plan, cost),
+            lambda: delivery.discard(plan),
+            yes=yes,
+        )
         outcome = delivery.apply(plan).value
     steps = next_steps(context.target, settings, parameters.stack_name)
 
