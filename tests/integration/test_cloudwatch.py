@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from helpers_errors import error_of
 from helpers_functions import Lab
 from localcloud.cloudwatch import alarms
 from localcloud.server import Server
@@ -32,12 +31,6 @@ def lab(region: Any) -> Lab:
 @pytest.fixture(scope="module")
 def cw(lab: Lab) -> Any:
     return lab.client("cloudwatch")
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 def minute_ago() -> datetime:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from helpers_codebuild import BUCKET, ENVIRONMENT, PATIENCE, Lab, buildspec, context, phases, unzipped, zip_of
+from helpers_errors import error_of
 from localcloud.codebuild.requests import EnvironmentVariable, S3Object
 from localcloud.errors import ServiceError
 
@@ -35,12 +35,6 @@ ALL = [
 @pytest.fixture(scope="module")
 def lab(region: Any) -> Lab:
     return Lab(region)
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 # Builds.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from helpers_codebuild import BUCKET, ENVIRONMENT, TRUST, buildspec, context, phases
+from helpers_processes import Process
 from helpers_roles import mighty_role
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,28 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def start(state_dir: Path, poll: Callable[..., Any]) -> Iterator[Callable[[], tuple[subprocess.Popen[bytes], Callable[[str], Any]]]]:
     """Give a function that starts a localcloud of its own; it returns the process and a function that makes clients."""
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
 
     def begin() -> tuple[subprocess.Popen[bytes], Callable[[str], Any]]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "localcloud", "--state-dir", str(state_dir), "--quiet"], cwd=ROOT, stderr=subprocess.DEVNULL
-        )
-        processes.append(process)
-
-        def url() -> str | None:
-            try:
-                status = json.loads((state_dir / "running.json").read_text())
-            except (OSError, ValueError):
-                return None
-            return str(status["endpoint_url"]) if status["pid"] == process.pid else None
-
-        endpoint = poll(url, 60)
-        return process, lambda service: boto3.client(service, endpoint_url=endpoint, region_name="us-east-1")
+        processes.append(Process(state_dir, poll))
+        return processes[-1].process, processes[-1].client
 
     yield begin
     for process in processes:
         process.kill()
-        process.wait()
 
 
 def test_kill_9_ends_a_build_and_the_restart_says_so(

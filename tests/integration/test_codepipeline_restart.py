@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from conftest import Region
 
 from helpers_codepipeline import Clone, Workshop, action, real_project, stage
+from helpers_processes import Process
 from localcloud.codepipeline.engine import INTERRUPTED
 from localcloud.database import Database
 from localcloud.server import Server
@@ -27,30 +24,15 @@ Poll = Callable[..., Any]
 @pytest.fixture
 def begin(state_dir: Path, poll: Poll) -> Iterator[Callable[[], tuple[Any, subprocess.Popen[bytes]]]]:
     """Start a localcloud process; return what reaches it, and the process."""
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
 
     def start() -> tuple[Any, subprocess.Popen[bytes]]:
-        command = [sys.executable, "-m", "localcloud", "--state-dir", str(state_dir), "--quiet"]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        processes.append(process)
-
-        def url() -> str | None:
-            try:
-                status = json.loads((state_dir / "running.json").read_text())
-            except (OSError, ValueError):
-                return None
-            return str(status["endpoint_url"]) if status["pid"] == process.pid else None
-
-        endpoint = poll(url, 60.0)
-        region = SimpleNamespace(
-            cloud=None, endpoint_url=endpoint, client=lambda service: boto3.client(service, endpoint_url=endpoint, region_name="us-east-1")
-        )
-        return region, process
+        processes.append(Process(state_dir, poll))
+        return processes[-1], processes[-1].process
 
     yield start
     for process in processes:
         process.kill()
-        process.wait()
 
 
 def test_after_kill_9_an_approval_waits_on_and_an_interrupted_build_fails(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from helpers_errors import error_of
 from helpers_functions import Lab, attributes_of
 from localcloud.errors import ServiceError
 
@@ -20,12 +19,6 @@ APPROVED = {"ModelPackageGroupName": "vehicles", "ModelPackageVersion": 1, "Mode
 @pytest.fixture(scope="module")
 def lab(region: Any) -> Lab:
     return Lab(region)
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 def rule(lab: Lab, source: str, *targets: dict[str, Any], bus: str = "default", **options: Any) -> tuple[str, str]:

@@ -8,13 +8,12 @@ import json
 import threading
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from helpers_errors import error_of
 from helpers_functions import Lab, attributes_of, zip_code
 from localcloud.errors import ServiceError
 
@@ -24,12 +23,6 @@ ECHO = "def handler(event, context): return event"
 @pytest.fixture(scope="module")
 def lab(region: Any) -> Lab:
     return Lab(region)
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 # Invoking

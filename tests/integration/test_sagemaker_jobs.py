@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from helpers_errors import error_of
 from helpers_sagemaker import BUCKET, CLUSTER, Lab, channel, make_lab, read_tar_gz, s3_input, s3_output
 from localcloud.object_store import ObjectStore
 from localcloud.sagemaker import sandbox
@@ -30,13 +31,6 @@ def lab(region: Any) -> Iterator[Lab]:
 def jobs_folder(lab: Lab) -> Path:
     folder: Path = lab.service.jobs.workshop.folder
     return folder
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 # Processing.

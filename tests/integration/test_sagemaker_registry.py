@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from helpers_errors import error_of
 from helpers_sagemaker import BUCKET, IMAGE, Lab, make_lab
 
 EVENT = "SageMaker Model Package State Change"
@@ -41,13 +41,6 @@ def register(lab: Lab, group: str, **members: Any) -> str:
         "ModelPackageArn"
     ]
     return arn
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_a_version_keeps_everything_that_was_registered(lab: Lab, group: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
+from helpers_errors import error_of
 from helpers_functions import Lab
+from helpers_processes import Process
 
 ROOT = Path(__file__).resolve().parents[2]
 INVOKE = "arn:aws:states:::lambda:invoke"
@@ -26,12 +25,6 @@ PASS = {"Type": "Pass", "End": True}
 @pytest.fixture(scope="module")
 def lab(region: Any) -> Lab:
     return Lab(region)
-
-
-def error_of(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call()
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 def machine(lab: Lab, states: dict[str, Any], **options: Any) -> str:
@@ -481,31 +474,6 @@ def test_what_is_not_played_is_refused(lab: Lab) -> None:
 
 
 # kill -9
-
-
-class Process:
-    """A localcloud process of its own."""
-
-    def __init__(self, state_dir: Path, poll: Callable[..., Any]) -> None:
-        command = [sys.executable, "-m", "localcloud", "--state-dir", str(state_dir), "--quiet"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-
-        def url() -> str | None:
-            try:
-                status = json.loads((state_dir / "running.json").read_text())
-            except (OSError, ValueError):
-                return None
-            return str(status["endpoint_url"]) if status["pid"] == self.process.pid else None
-
-        self.endpoint_url: str = poll(url)
-        self.cloud = None
-
-    def client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
