@@ -13,6 +13,9 @@ BIN := $(VENV)/bin
 # uv installs the same set several times faster than pip; pip gets torch, because pip's configuration is where people say which build they want.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet --constraint constraints.txt
 
+# The loop is dozens of Python processes (jobs, functions, commands): what one has compiled, the next ones need not.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint typecheck pytest bench clean distclean
 
 demo: $(VENV)/.demo
