@@ -6,7 +6,7 @@ data is not deleted but brought down to that part of itself: it stays the owner 
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -125,7 +125,6 @@ class Removal:
     names: Names
     seconds: float
     say: Callable[[str], None] = lambda line: None
-    _clients: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._deadline = time.monotonic() + self.seconds
@@ -180,7 +179,7 @@ class Removal:
         template = self._template(state)
         resources: dict[str, str] = {}
         buckets: dict[str, str] = {}
-        for page in self._client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=state.stack_id):
+        for page in self.session.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=state.stack_id):
             for item in page["StackResourceSummaries"]:
                 if item["ResourceStatus"] == "DELETE_COMPLETE" or not item.get("PhysicalResourceId"):
                     continue
@@ -193,7 +192,7 @@ class Removal:
     def _template(self, state: StackState) -> Template | None:
         if state.status == "REVIEW_IN_PROGRESS":
             return None
-        body = self._client("cloudformation").get_template(StackName=state.stack_id)["TemplateBody"]
+        body = self.session.client("cloudformation").get_template(StackName=state.stack_id)["TemplateBody"]
         return Template.parse(body) if isinstance(body, str) else Template(body)
 
     def _remove_stack(self, found: StackInventory, delete_data: bool) -> None:
@@ -211,7 +210,7 @@ class Removal:
             self.say(f"bucket {bucket}: {self._empty(bucket)} objects and versions deleted")
         if delete_data and _GROUP in found.resources.values():
             for arn in list(self._model_versions()):
-                self._client("sagemaker").delete_model_package(ModelPackageName=arn)
+                self.session.client("sagemaker").delete_model_package(ModelPackageName=arn)
         state = stack.settle()
         if state is not None:
             self.say(f"stack {found.name}: deleting it")
@@ -219,7 +218,7 @@ class Removal:
 
     def _data_only(self, found: StackInventory, state: StackState, *, retained: bool) -> Desired:
         part = found.template.what_holds_data(retained=retained)
-        response = self._client("cloudformation").describe_stacks(StackName=state.stack_id)["Stacks"][0]
+        response = self.session.client("cloudformation").describe_stacks(StackName=state.stack_id)["Stacks"][0]
         tags = {tag["Key"]: tag["Value"] for tag in response.get("Tags", ())}
         declared = part.document.get("Parameters") or {}
         return Desired(
@@ -231,7 +230,7 @@ class Removal:
     # --- what runs left ---------------------------------------------------------------------------------------------------------------------
 
     def _remove_staging(self, inventory: Inventory) -> None:
-        sagemaker = self._client("sagemaker")
+        sagemaker = self.session.client("sagemaker")
         if inventory.staging_endpoint is not None:
             self.say(f"endpoint {inventory.staging_endpoint}: deleting it")
             self._delete_endpoint()
@@ -245,7 +244,7 @@ class Removal:
             )
 
     def _delete_endpoint(self) -> None:
-        sagemaker, name = self._client("sagemaker"), self.names.staging_endpoint
+        sagemaker, name = self.session.client("sagemaker"), self.names.staging_endpoint
         asked = False
         pause = _POLL_SECONDS
         while (status := self._endpoint_status()) is not None:
@@ -260,7 +259,7 @@ class Removal:
 
     def _endpoint_status(self) -> str | None:
         try:
-            return str(self._client("sagemaker").describe_endpoint(EndpointName=self.names.staging_endpoint)["EndpointStatus"])
+            return str(self.session.client("sagemaker").describe_endpoint(EndpointName=self.names.staging_endpoint)["EndpointStatus"])
         except ClientError as error:
             if _is_gone(error):
                 return None
@@ -271,7 +270,7 @@ class Removal:
 
         Other pipelines of the account name their models `pipelines-...` too, so that a name is no sign of whose it is.
         """
-        sagemaker, endpoint = self._client("sagemaker"), self.names.staging_endpoint
+        sagemaker, endpoint = self.session.client("sagemaker"), self.names.staging_endpoint
         pages = sagemaker.get_paginator("list_endpoint_configs").paginate(NameContains=f"{endpoint}-")
         configs = [item["EndpointConfigName"] for page in pages for item in page["EndpointConfigs"]]
         configs = [name for name in configs if name.startswith(f"{endpoint}-")]
@@ -296,14 +295,14 @@ class Removal:
     def _remove_history(self, inventory: Inventory) -> None:
         if inventory.pipeline is not None:
             self.say(f"pipeline {inventory.pipeline}: deleting it with its history")
-            _unless_gone(self._client("sagemaker").delete_pipeline, PipelineName=inventory.pipeline)
+            _unless_gone(self.session.client("sagemaker").delete_pipeline, PipelineName=inventory.pipeline)
         for group in inventory.log_groups:
-            _unless_gone(self._client("logs").delete_log_group, logGroupName=group)
+            _unless_gone(self.session.client("logs").delete_log_group, logGroupName=group)
 
     def _executions(self) -> dict[str, str]:
         """The pipeline's executions and their status."""
         try:
-            pages = self._client("sagemaker").get_paginator("list_pipeline_executions").paginate(PipelineName=self.names.pipeline)
+            pages = self.session.client("sagemaker").get_paginator("list_pipeline_executions").paginate(PipelineName=self.names.pipeline)
             return {
                 item["PipelineExecutionArn"]: item["PipelineExecutionStatus"]
                 for page in pages
@@ -316,7 +315,7 @@ class Removal:
 
     def _has_pipeline(self) -> bool:
         try:
-            self._client("sagemaker").describe_pipeline(PipelineName=self.names.pipeline)
+            self.session.client("sagemaker").describe_pipeline(PipelineName=self.names.pipeline)
         except ClientError as error:
             if _is_gone(error):
                 return False
@@ -325,7 +324,9 @@ class Removal:
 
     def _model_versions(self) -> Iterator[str]:
         pages = (
-            self._client("sagemaker").get_paginator("list_model_packages").paginate(ModelPackageGroupName=self.names.model_package_group)
+            self.session.client("sagemaker")
+            .get_paginator("list_model_packages")
+            .paginate(ModelPackageGroupName=self.names.model_package_group)
         )
         try:
             for page in pages:
@@ -335,13 +336,13 @@ class Removal:
                 raise
 
     def _log_group_exists(self, name: str) -> bool:
-        groups = self._client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        groups = self.session.client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         return any(group["logGroupName"] == name for group in groups)
 
     def _contents(self, bucket: str) -> Contents:
         versions = size = 0
         try:
-            for page in self._client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for page in self.session.client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket):
                 versions += len(page.get("Versions", ())) + len(page.get("DeleteMarkers", ()))
                 size += sum(item["Size"] for item in page.get("Versions", ()))
         except ClientError as error:
@@ -351,7 +352,7 @@ class Removal:
 
     def _empty(self, bucket: str) -> int:
         """Deletes every version, delete marker and unfinished upload; returns how many."""
-        s3, deleted = self._client("s3"), 0
+        s3, deleted = self.session.client("s3"), 0
         try:
             for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, MaxKeys=_KEYS_PER_REQUEST):
                 found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
@@ -371,16 +372,11 @@ class Removal:
 
     def _stack(self, name: str) -> Stack:
         return Stack(
-            self._client("cloudformation"),
+            self.session.client("cloudformation"),
             name,
             lambda: self._deadline - time.monotonic(),
             on_status=_once(lambda status: self.say(f"stack {name}: {status}")),
         )
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self.session.client(service)
-        return self._clients[service]
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:

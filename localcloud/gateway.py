@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from moto.core.model import OperationModel
 from moto.core.request import Request, determine_request_protocol
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import LimitedStream
@@ -76,7 +77,8 @@ class Gateway:
     def __init__(self, cloud: Cloud, stop: Callable[[], None]) -> None:
         self._cloud = cloud
         self._stop = stop
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._apps: dict[str, Any] = {}
+        self._making = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         # moto reads the body as Flask does; a server that leaves the end of the stream open would let it wait for ever.
@@ -136,7 +138,7 @@ class Gateway:
         def keep(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
             answer[:] = [status, headers]
 
-        body = b"".join(self._moto(environ, keep))
+        body = b"".join(self._app(service)(environ, keep))
         if int(answer[0].split()[0]) >= 500:
             log.warning("moto answered %s to %s %s: %s", answer[0], environ["REQUEST_METHOD"], environ["PATH_INFO"], body[:500])
             raise not_supported(f"This request to {service} ({_action(environ) or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO']})")
@@ -144,6 +146,13 @@ class Gateway:
             self._cloud.mark_dirty(service)
         start_response(answer[0], answer[1])
         return [body]
+
+    def _app(self, service: Any) -> Any:
+        """Return moto's WSGI application for a service. (Its own dispatcher lists its 190 folders for every request, to find the service's name.)"""
+        with self._making:
+            if service not in self._apps:
+                self._apps[service] = create_backend_app(service)
+            return self._apps[service]
 
     def _authorize(self, service: str, environ: Environ) -> None:
         """Let a role's request to one of moto's services pass (own services do it themselves, see `Service.handle`); check anybody's to STS, and policies."""

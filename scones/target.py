@@ -38,9 +38,9 @@ class Target:
     @functools.cached_property
     def session(self) -> boto3.Session:
         """Return the boto3 session whose clients go to the target. One for all: each would read AWS's service models anew."""
-        import boto3
+        from scones.sessions import Session
 
-        return boto3.Session()
+        return Session()
 
     def client(self, service: str) -> Any:
         """Return a boto3 client onto the target."""

@@ -69,10 +69,13 @@ class Region:
         self.server = server
         self.cloud = server.cloud
         self.endpoint_url: str = server.cloud.endpoint_url
+        self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
         """Return a boto3 client onto the region."""
-        return boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
+        if service not in self._clients:
+            self._clients[service] = boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
+        return self._clients[service]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from localcloud.cloudformation.errors import unsupported, validation_error
@@ -71,8 +72,9 @@ class Template:
         return LANGUAGE_EXTENSIONS in self.transforms
 
 
+@lru_cache(maxsize=16)
 def parse_template(text: str) -> Template:
-    """Parse and check the structure of a template.
+    """Parse and check the structure of a template. The same one is returned for the same text: whoever looks at a stack needs its template.
 
     Raises:
         ServiceError: ValidationError, as AWS says it; or something that localcloud does not support, named.

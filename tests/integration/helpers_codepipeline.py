@@ -113,7 +113,6 @@ class Workshop:
         self.region = region
         self.cloud = region.cloud
         self._names = itertools.count()
-        self._clients: dict[str, Any] = {}
         iam = self.client("iam")
         self.role: str = mighty_role(iam, "pipelines", TRUST)
         iam.put_role_policy(RoleName="pipelines", PolicyName="all", PolicyDocument=json.dumps(ALL))
@@ -121,9 +120,7 @@ class Workshop:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client."""
-        if service not in self._clients:
-            self._clients[service] = self.region.client(service)
-        return self._clients[service]
+        return self.region.client(service)
 
     def name(self, prefix: str) -> str:
         """Return a name that nothing has yet."""

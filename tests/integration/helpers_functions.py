@@ -38,14 +38,11 @@ class Lab:
         self.region = region
         self.cloud = region.cloud
         self._names = itertools.count()
-        self._clients: dict[str, Any] = {}
         self.role: str = mighty_role(self.client("iam"), "role", TRUST)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client."""
-        if service not in self._clients:
-            self._clients[service] = self.region.client(service)
-        return self._clients[service]
+        return self.region.client(service)
 
     def name(self, prefix: str = "thing") -> str:
         """Return a name that nothing has yet."""

@@ -40,10 +40,13 @@ class Process:
             self.kill()
             raise
         self.cloud = None
+        self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
         """Return a boto3 client."""
-        return boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
+        if service not in self._clients:
+            self._clients[service] = boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
+        return self._clients[service]
 
     def kill(self) -> None:
         """End it with kill -9."""

@@ -35,13 +35,11 @@ class Product:
 
     Attributes:
         outputs: What `deploy_platform` returned.
-        clients: boto3 clients by service.
     """
 
     def __init__(self, region: Any, poll: Callable[..., Any]) -> None:
         self.region = region
         self._poll = poll
-        self._clients: dict[str, Any] = {}
         self.outputs: PlatformOutputs
         self.told_url = ""
         self._told: list[str] = []
@@ -49,9 +47,7 @@ class Product:
 
     def client(self, service: str, **_: Any) -> Any:
         """Return a boto3 client, as a session does."""
-        if service not in self._clients:
-            self._clients[service] = self.region.client(service)
-        return self._clients[service]
+        return self.region.client(service)
 
     def wait(self, condition: Callable[[], Any]) -> Any:
         """Wait until something holds."""

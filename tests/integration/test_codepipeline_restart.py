@@ -61,7 +61,6 @@ def test_after_kill_9_an_approval_waits_on_and_an_interrupted_build_fails(
     second = clone.commit("Two", a__txt="2")
     clone.push()
     shop.region, _ = begin()
-    shop._clients.clear()
     poll(lambda: shop.status(building, built) == "Failed", 60.0)
     assert "Build terminated with state: " in shop.error(building, built, "Build")
     assert shop.status(waiting, asked) == "InProgress"
@@ -105,7 +104,6 @@ def test_a_restart_keeps_the_queue_and_fails_what_was_just_being_started(state_d
     database.close()
     with Server(settings) as server:
         shop.region = Region(server)
-        shop._clients.clear()
         poll(lambda: shop.status(starting, begun) == "Failed")
         assert shop.error(starting, begun, "Ask") == INTERRUPTED
         for execution in (first, *others):

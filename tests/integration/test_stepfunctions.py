@@ -524,7 +524,7 @@ def test_after_kill_9_nothing_accepted_is_lost_and_nothing_is_left_running(
     poll(lambda: not any(_alive(pid) for pid in pids))
 
     lab_after = Lab.__new__(Lab)
-    lab_after.__dict__.update(lab.__dict__, region=start(), _clients={})
+    lab_after.__dict__.update(lab.__dict__, region=start())
     sfn = lab_after.client("stepfunctions")
     assert history(lab_after, finished) == kept_history
     assert json.loads(sfn.describe_execution(executionArn=finished)["output"]) == {"kept": 1}
