@@ -52,11 +52,21 @@ class Scones:
         self.aws_config = folder / "aws-config"
         self.aws_config.write_text("[default]\nignore_configured_endpoint_urls = true\ns3 =\n  use_accelerate_endpoint = true\n")
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Type a command and do not wait for its end."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
         env |= {**FOREIGN_SHELL, "AWS_CONFIG_FILE": str(self.aws_config), "SCONES_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", "from scones.cli import main; main()", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        try:
+            output, errors = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         result = self(*arguments, "--json")
@@ -434,16 +444,13 @@ def test_killed_while_training_it_goes_on_from_the_cache(
 def test_killed_while_deploying_the_old_version_serves_and_the_new_one_can_be_deployed(
     scones: Scones, demo: dict[str, Any], poll: Callable[..., Any]
 ) -> None:
-    scones.json("models", "approve", "3")
-    poll(
-        lambda: (
-            scones.client("cloudformation").describe_stacks(StackName="scones-inference")["Stacks"][0]["StackStatus"]
-            == "UPDATE_IN_PROGRESS"
-        ),
-        30,
-        0.001,
-    )
+    cloudformation = scones.client("cloudformation")
+    # The deployment takes about as long as the command, so that one who waits for its end would come too late.
+    approving = scones.start("models", "approve", "3")
+    # Listing does not wait, as the first look at an operation does.
+    poll(lambda: cloudformation.list_stacks(StackStatusFilter=["UPDATE_IN_PROGRESS"])["StackSummaries"], 30, 0.001)
     kill(scones, poll)
+    approving.communicate(timeout=60)
 
     began = time.monotonic()
     scones.json("up", "--detach")

@@ -214,6 +214,8 @@ def test_ending_mlflow_leaves_no_process_and_no_traceback(tmp_path: Path, ended_
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and what they start would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     servers = [int(pid) for pid in poll(lambda: pids.exists() and pids.read_text().endswith("\n") and pids.read_text()).split()]
     if ended_by == "ctrl-c":
