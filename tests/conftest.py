@@ -94,16 +94,22 @@ def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def poll(condition: Callable[[], Any], seconds: float = 30.0, interval: float = 0.02) -> Any:
-    """Return the first truthy value of *condition*; fail when *seconds* pass without one."""
+def poll(condition: Callable[[], Any], seconds: float = 30.0, interval: float | None = None) -> Any:
+    """Return the first truthy value of *condition*; fail when *seconds* pass without one.
+
+    Looks every *interval* seconds; without one less and less often (up to every 0.1 s), because each look takes time from what is waited for.
+    """
     deadline = time.monotonic() + seconds
+    pause = interval or 0.01
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"condition not met within {seconds} s (last value: {value!r})")
-        time.sleep(interval)
+        time.sleep(pause)
+        if interval is None:
+            pause = min(pause * 1.3, 0.1)
 
 
 @pytest.fixture(name="poll")

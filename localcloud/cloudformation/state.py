@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,8 +77,9 @@ class Member:
     physical_id: str | None = None
 
     def document(self) -> Document:
-        """Return it as a JSON document."""
-        return {**asdict(self), "timestamp": self.timestamp}
+        """Return it as a JSON document, which shares the instances' members with it."""
+        instances = {"current": self.current and vars(self.current), "before": self.before and vars(self.before)}
+        return {**vars(self), **instances, "garbage": [vars(instance) for instance in self.garbage]}
 
     @classmethod
     def of(cls, document: Document) -> Member:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import time
 import zipfile
 from collections.abc import Callable
 from typing import Any
+
+from conftest import poll
 
 from helpers_roles import mighty_role
 
@@ -50,11 +51,7 @@ class Lab:
 
     def poll(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Return the first truthy value of *condition*; fail when *seconds* pass without one."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"condition not met within {seconds} s (last value: {value!r})"
-            time.sleep(0.01)
-        return value
+        return poll(condition, seconds)
 
     def function(self, code: str, **options: Any) -> str:
         """Create a function whose module ``app`` is *code* and return its name."""

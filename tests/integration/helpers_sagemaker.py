@@ -68,7 +68,9 @@ class Lab:
         return {item["Key"].removeprefix(prefix): self.s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read() for item in listed}
 
     def lines(self, group: str, job: str) -> list[str]:
-        """Return what a job or endpoint logged."""
+        """Return what a job or endpoint logged; nothing while the group has yet to be made."""
+        if not self.logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+            return []
         streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=job)["logStreams"]
         return [
             event["message"]

@@ -106,7 +106,7 @@ def test_an_endpoint_answers_with_what_the_model_says(lab: Lab, endpoint: str) -
     assert b'/ml/model"' in body
 
 
-def test_a_refusal_of_the_model_reaches_the_caller_with_its_status(lab: Lab, endpoint: str) -> None:
+def test_a_refusal_of_the_model_reaches_the_caller_with_its_status(lab: Lab, endpoint: str, poll: Callable[..., Any]) -> None:
     response = error_of(lambda: lab.ask(endpoint, ContentType="text/refused"))
     assert response["Error"]["Code"] == "ModelError"
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
@@ -119,7 +119,7 @@ def test_a_refusal_of_the_model_reaches_the_caller_with_its_status(lab: Lab, end
         "See https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1#logEventViewer:group=/aws/sagemaker/Endpoints/"
         f"{endpoint} in account 123456789012 for more information."
     )
-    assert any("send something else" in line for line in lab.lines(f"/aws/sagemaker/Endpoints/{endpoint}", "v0/i-"))
+    poll(lambda: any("send something else" in line for line in lab.lines(f"/aws/sagemaker/Endpoints/{endpoint}", "v0/i-")))
 
 
 def test_an_unknown_endpoint_or_variant_is_said_so(lab: Lab, endpoint: str) -> None:
