@@ -141,7 +141,7 @@ class ChangeSets:
         self._stack.await_success()
 
     def discard(self, change_set: ChangeSet) -> None:
-        """Deletes a change set, and the empty stack that a first one brings along, unless others wait in it."""
+        """Deletes a change set, and the empty stack that a first one brings along, unless others wait in it; returns when the stack is gone."""
         self._client.delete_change_set(ChangeSetName=change_set.arn)
         if not change_set.creates_stack:
             return
@@ -152,6 +152,7 @@ class ChangeSets:
                 item["ChangeSetId"] == change_set.arn or item["Status"].startswith("DELETE") for page in pages for item in page["Summaries"]
             ):
                 self._client.delete_stack(StackName=state.stack_id)
+                self._stack.settle()
 
     def _described(self, arn: str) -> list[Mapping[str, Json]]:
         pause = FIRST_POLL_SECONDS
