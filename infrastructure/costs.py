@@ -222,19 +222,23 @@ def _endpoint_configs(configs: Sequence[Properties], usage: Usage) -> Iterable[C
             yield estimate_endpoint("production endpoint", serving, usage.photos, usage)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _alarms(alarms: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
-    yield CostLine(f"{len(alarms)} alarms", f"{METRIC_ALARM:.2f} each", len(alarms) * METRIC_ALARM, True)
+    yield CostLine(_count(len(alarms), "alarm"), f"{METRIC_ALARM:.2f} each", len(alarms) * METRIC_ALARM, True)
 
 
 def _dashboards(dashboards: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
-    yield CostLine(f"{len(dashboards)} dashboards", "an account's first three are free", len(dashboards) * DASHBOARD, True)
+    yield CostLine(_count(len(dashboards), "dashboard"), "an account's first three are free", len(dashboards) * DASHBOARD, True)
 
 
 def _functions(functions: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
     # Those of the workflow run once for a photo, half a second at most; the others run a few times a month.
     gigabytes = sum(int(function.get("MemorySize", 128)) for function in functions) / 1024
     monthly = usage.photos * (gigabytes * 0.5 * LAMBDA_ARM_GB_SECOND + len(functions) * LAMBDA_REQUEST)
-    yield CostLine(f"{len(functions)} functions", f"{usage.photos:,} photos, half a second in each at most", monthly, False)
+    yield CostLine(_count(len(functions), "function"), f"{usage.photos:,} photos, half a second in each at most", monthly, False)
 
 
 def _state_machines(machines: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:

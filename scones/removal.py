@@ -72,7 +72,7 @@ def print_plan(console: Console, inventory: Inventory, delete_data: bool) -> Non
         console.print(f"  the endpoint {inventory.staging_endpoint}")
     if inventory.endpoint_configs or inventory.models:
         console.print(
-            f"  {len(inventory.endpoint_configs)} endpoint configurations and {len(inventory.models)} models that runs and earlier deployments left"
+            f"  what runs and earlier deployments left: endpoint configurations ({len(inventory.endpoint_configs)}), models ({len(inventory.models)})"
         )
     if delete_data:
         console.print("[bold red]Goes, and cannot be brought back:[/]")

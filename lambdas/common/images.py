@@ -177,9 +177,10 @@ def detect_content_type(data: bytes) -> str:
     if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0":
         return "application/x-image"
     found = _known_format(data)
+    if found is None:
+        raise UnsupportedImageError("The object is not an image by its first bytes. Send PNG, JPEG or WebP.")
     raise UnsupportedImageError(
-        f"The object is {'not an image' if found is None else 'a ' + found + ' file'} by its first bytes. "
-        "Send PNG, JPEG or WebP; converting the file is needed, renaming it does not help."
+        f"The object is a {found} file by its first bytes. Send PNG, JPEG or WebP: convert the file, renaming it does not help."
     )
 
 

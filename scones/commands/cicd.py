@@ -330,8 +330,8 @@ def _what_next(failed: DeliveryAction, tail: list[str], deliveries: Deliveries) 
     from scones.advice import advice
 
     if failed.stage == "Source":
-        return (
-            _how_to_push(deliveries) if "SourceKey" in deliveries.outputs else "Is the connection authorized? scones cicd deploy says so."
-        )
+        if "SourceKey" in deliveries.outputs:
+            return _how_to_push(deliveries)
+        return "A new pipeline starts at once, before there is anything to deliver. What it still waits for, scones cicd deploy says."
     known = None if failed.stage == "Test" else advice("\n".join([failed.reason or "", *tail]))
     return known or "Mend it and push again."

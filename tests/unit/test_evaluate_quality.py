@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,14 @@ from quality import (
 )
 
 
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """scikit-learn's figures. Imported here because it takes two seconds, and each of pytest's workers imports every file."""
+    import sklearn.metrics
+
+    return sklearn.metrics
+
+
 def scored(classes: int, count: int = 300, seed: int = 0) -> Scored:
     random = np.random.default_rng(seed)
     targets = random.integers(0, classes, count)
@@ -34,7 +41,7 @@ def scored(classes: int, count: int = 300, seed: int = 0) -> Scored:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_confusion_precision_recall_and_auc_are_scikit_learns(classes: int) -> None:
+def test_confusion_precision_recall_and_auc_are_scikit_learns(classes: int, reference: Any) -> None:
     data = scored(classes)
     np.testing.assert_array_equal(confusion(data), reference.confusion_matrix(data.targets, data.predicted))
     precision, recall, _, _ = reference.precision_recall_fscore_support(data.targets, data.predicted)
@@ -45,7 +52,7 @@ def test_confusion_precision_recall_and_auc_are_scikit_learns(classes: int) -> N
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])), min_size=2, max_size=40))
 @settings(max_examples=60)
-def test_auc_with_ties_is_scikit_learns_and_none_without_both_classes(pairs: list[tuple[bool, float]]) -> None:
+def test_auc_with_ties_is_scikit_learns_and_none_without_both_classes(reference: Any, pairs: list[tuple[bool, float]]) -> None:
     positive, scores = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
     if positive.all() or not positive.any():
         assert roc_auc(positive, scores) is None
@@ -53,7 +60,7 @@ def test_auc_with_ties_is_scikit_learns_and_none_without_both_classes(pairs: lis
         assert roc_auc(positive, scores) == pytest.approx(reference.roc_auc_score(positive, scores))
 
 
-def test_binary_report_has_model_monitors_keys_and_scikit_learns_values() -> None:
+def test_binary_report_has_model_monitors_keys_and_scikit_learns_values(reference: Any) -> None:
     data = scored(2)
     report = model_quality(data)["binary_classification_metrics"]
     values = {key: item["value"] for key, item in report.items() if "value" in item}
@@ -71,7 +78,7 @@ def test_binary_report_has_model_monitors_keys_and_scikit_learns_values() -> Non
     assert set(constant) == {f"{name}_best_constant_classifier" for name in ("recall", "precision", "accuracy", "f0_5", "f1", "f2")}
 
 
-def test_multiclass_report_has_model_monitors_keys_and_scikit_learns_values() -> None:
+def test_multiclass_report_has_model_monitors_keys_and_scikit_learns_values(reference: Any) -> None:
     data = scored(3)
     report = model_quality(data)["multiclass_classification_metrics"]
     values = {key: item["value"] for key, item in report.items() if "value" in item}

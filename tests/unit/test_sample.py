@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
 
 from staging import prepare
 from staging.sample import SAMPLE_CLASSES, SAMPLE_IMAGES, Difficulty, SamplePhoto, held_out_photos, sample_photos, write_sample
@@ -45,6 +44,8 @@ def test_a_handful_is_ambiguous(photos: list[SamplePhoto]) -> None:
 
 
 def test_a_linear_model_on_raw_pixels_stays_under_090(photos: list[SamplePhoto]) -> None:
+    from sklearn.linear_model import LogisticRegression
+
     images = np.stack([pixels(photo) for photo in photos]).reshape(len(photos), -1) / 255
     labels = np.array([photo.label for photo in photos])
     for seed in (0, 1):
