@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import threading
@@ -98,6 +99,7 @@ class FunctionStore:
         self._cloud = cloud
         self._table = cloud.db.table("lambda.functions")
         self._resolved: dict[tuple[str, str | None], tuple[Target, dict[str, float]]] = {}
+        self._policies: dict[tuple[str, str | None], tuple[str | None]] = {}
         #: Held over read-check-write sequences.
         self.lock: threading.RLock = self._table.lock()
 
@@ -192,6 +194,20 @@ class FunctionStore:
                 draw -= weight
         return target
 
+    def policy_text(self, name: str, qualifier: str | None) -> str | None:
+        """Return the resource policy (JSON) of a function, or of one of its versions and aliases; None when it has none.
+
+        Raises:
+            ServiceError: No such function.
+        """
+        found = self._policies.get((name, qualifier))
+        if found is None:
+            with self.lock:
+                policy = self.get(name, qualifier)["policies"].get(qualifier or "")
+                found = (None if policy is None else json.dumps({"Statement": policy["statements"]}),)
+                self._policies[name, qualifier] = found
+        return found[0]
+
     def version_document(self, document: Document, qualifier: str | None) -> Document:
         """Return the part of a function's document (``configuration``, ``code``) that a version number stands for.
 
@@ -219,5 +235,6 @@ class FunctionStore:
         return Target(resolved, self.arn(name, qualifier), qualifier, document.get("concurrency")), weights
 
     def _forget(self, name: str) -> None:
-        for key in [key for key in self._resolved if key[0] == name]:
-            self._resolved.pop(key, None)
+        for known in (self._resolved, self._policies):
+            for key in [key for key in list(known) if key[0] == name]:
+                known.pop(key, None)

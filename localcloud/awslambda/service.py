@@ -135,11 +135,9 @@ class LambdaService(Service):
     def policy_text(self, arn: str) -> str | None:
         """Return a function's resource policy (JSON), or None when there is no such function or it has none."""
         try:
-            name, qualifier = self.functions.identify(arn)
-            policy = self.functions.get(name, qualifier)["policies"].get(qualifier or "")
+            return self.functions.policy_text(*self.functions.identify(arn))
         except ServiceError:
             return None
-        return None if policy is None else json.dumps({"Statement": policy["statements"]})
 
     def notify(self, arn: str, event: dict[str, Any], principal: str, source_arn: str) -> None:
         """Invoke a function asynchronously on behalf of another service, if its resource policy allows it; a refusal is logged."""
