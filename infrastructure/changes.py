@@ -152,7 +152,8 @@ class ChangeSets:
                 item["ChangeSetId"] == change_set.arn or item["Status"].startswith("DELETE") for page in pages for item in page["Summaries"]
             ):
                 self._client.delete_stack(StackName=state.stack_id)
-                self._stack.settle()
+                # Waited for without a word: that a stack is being deleted is no news of a plan that changes nothing.
+                Stack(self._client, self._stack.name, self._stack.seconds_left).settle()
 
     def _described(self, arn: str) -> list[Mapping[str, Json]]:
         pause = FIRST_POLL_SECONDS
