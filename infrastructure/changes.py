@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -26,6 +27,8 @@ HOLDS_DATA = frozenset(
         "AWS::SageMaker::ModelPackageGroup",
     }
 )
+#: How long the deletion of a stack that never had anything is waited for.
+_GONE_SECONDS = 30.0
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 
 Json = Any
@@ -141,7 +144,7 @@ class ChangeSets:
         self._stack.await_success()
 
     def discard(self, change_set: ChangeSet) -> None:
-        """Deletes a change set, and the empty stack that a first one brings along, unless others wait in it; returns when the stack is gone."""
+        """Deletes a change set, and the empty stack that a first one brings along, unless others wait in it; waits a little for the stack's end."""
         self._client.delete_change_set(ChangeSetName=change_set.arn)
         if not change_set.creates_stack:
             return
@@ -152,8 +155,10 @@ class ChangeSets:
                 item["ChangeSetId"] == change_set.arn or item["Status"].startswith("DELETE") for page in pages for item in page["Summaries"]
             ):
                 self._client.delete_stack(StackName=state.stack_id)
-                # Waited for without a word: that a stack is being deleted is no news of a plan that changes nothing.
-                Stack(self._client, self._stack.name, self._stack.seconds_left).settle()
+                # Without a word, and with a clock of its own: what was planned is no worse for a stack that goes a little later.
+                deadline = time.monotonic() + _GONE_SECONDS
+                with suppress(DeploymentInProgressError):
+                    Stack(self._client, state.stack_id, lambda: deadline - time.monotonic()).settle()
 
     def _described(self, arn: str) -> list[Mapping[str, Json]]:
         pause = FIRST_POLL_SECONDS

@@ -14,9 +14,9 @@ class Session(boto3.Session):  # type: ignore[misc]  # boto3 has no annotations
         super().__init__()
         self._made: dict[tuple[Any, ...], Any] = {}
 
-    def client(self, service_name: str, **options: Any) -> Any:
+    def client(self, service_name: str, region_name: str | None = None, **options: Any) -> Any:
         """Return the client of a service with these options (boto3's)."""
-        key = (service_name, *sorted(options.items()))
+        key = (service_name, region_name, *sorted(options.items()))
         if key not in self._made:
-            self._made[key] = super().client(service_name, **options)
+            self._made[key] = super().client(service_name, region_name, **options)
         return self._made[key]

@@ -332,6 +332,9 @@ def _what_next(failed: DeliveryAction, tail: list[str], deliveries: Deliveries) 
     if failed.stage == "Source":
         if "SourceKey" in deliveries.outputs:
             return _how_to_push(deliveries)
-        return "A new pipeline starts at once, before there is anything to deliver. What it still waits for, scones cicd deploy says."
+        return (
+            "Before the first push there is nothing to deliver, and a new pipeline's first execution fails. Else: is the connection authorized, and is "
+            "there the branch? scones cicd deploy says what it waits for."
+        )
     known = None if failed.stage == "Test" else advice("\n".join([failed.reason or "", *tail]))
     return known or "Mend it and push again."

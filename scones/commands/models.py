@@ -116,8 +116,11 @@ def approve(
         _show_plan(context, stage, overrides, found, "Approved")
         return
     approved = registry.decide(found, "Approved", comment)
-    # The deploying function leaves what serves already alone.
-    sequel = "It is in production already." if found.in_production else "Its deployment has begun; follow it with: scones status"
+    sequel = (
+        "It is in production already, and gets the platform's code and settings if those have changed; follow it with: scones status"
+        if found.in_production
+        else "Its deployment has begun; follow it with: scones status"
+    )
     context.output.result(
         approved.document(), lambda console: console.print(f"Version {approved.number} is Approved. {sequel}", soft_wrap=True)
     )

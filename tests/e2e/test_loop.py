@@ -447,10 +447,18 @@ def test_killed_while_deploying_the_old_version_serves_and_the_new_one_can_be_de
     cloudformation = scones.client("cloudformation")
     # The deployment takes about as long as the command, so that one who waits for its end would come too late.
     approving = scones.start("models", "approve", "3")
+
     # Listing does not wait, as the first look at an operation does.
-    poll(lambda: cloudformation.list_stacks(StackStatusFilter=["UPDATE_IN_PROGRESS"])["StackSummaries"], 30, 0.001)
-    kill(scones, poll)
-    approving.communicate(timeout=60)
+    def begun() -> bool:
+        updating = cloudformation.list_stacks(StackStatusFilter=["UPDATE_IN_PROGRESS"])["StackSummaries"]
+        return "scones-inference" in {stack["StackName"] for stack in updating}
+
+    try:
+        poll(begun, 30, 0.001)
+        kill(scones, poll)
+    finally:
+        approving.kill()
+        approving.communicate(timeout=60)
 
     began = time.monotonic()
     scones.json("up", "--detach")
