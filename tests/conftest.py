@@ -62,20 +62,27 @@ def _models_are_parsed_once() -> Iterator[None]:
         yield
 
 
-class Region:
-    """A running localcloud region and clients onto it."""
+class Clients:
+    """boto3 clients onto a running localcloud, each made once."""
 
-    def __init__(self, server: Any) -> None:
-        self.server = server
-        self.cloud = server.cloud
-        self.endpoint_url: str = server.cloud.endpoint_url
-        self._clients: dict[str, Any] = {}
+    def __init__(self, endpoint_url: str) -> None:
+        self.endpoint_url = endpoint_url
+        self._made: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client onto the region."""
-        if service not in self._clients:
-            self._clients[service] = boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
-        return self._clients[service]
+        """Return the client of a service."""
+        if service not in self._made:
+            self._made[service] = boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
+        return self._made[service]
+
+
+class Region(Clients):
+    """A localcloud region in this process and clients onto it."""
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server.cloud.endpoint_url)
+        self.server = server
+        self.cloud = server.cloud
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
+from conftest import Clients
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Process:
+class Process(Clients):
     """A running localcloud, and clients onto it.
 
     Attributes:
@@ -35,18 +35,11 @@ class Process:
             return str(status["endpoint_url"]) if status["pid"] == self.process.pid else None
 
         try:
-            self.endpoint_url: str = poll(url, 60)
+            super().__init__(poll(url, 60))
         except BaseException:
             self.kill()
             raise
         self.cloud = None
-        self._clients: dict[str, Any] = {}
-
-    def client(self, service: str) -> Any:
-        """Return a boto3 client."""
-        if service not in self._clients:
-            self._clients[service] = boto3.client(service, endpoint_url=self.endpoint_url, region_name="us-east-1")
-        return self._clients[service]
 
     def kill(self) -> None:
         """End it with kill -9."""
