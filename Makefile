@@ -40,7 +40,7 @@ $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Name another: make demo PYTHON=python3.12" >&2; exit 1; }
 	@echo "[1/3] virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip uv
 
 $(VENV)/.torch: $(VENV)/bin/uv
 	@echo "[2/3] PyTorch (about 200 MB on a CPU; once)"

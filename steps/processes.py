@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed
+
+# Its functions take the group that there is when they are imported as a default. DistributedDataParallel imports it, and the group would then
+# outlive its end: gloo's threads would run on until the process ends, and abort it now and then.
+import torch.distributed.nn
 from torch import Tensor
 
 

@@ -20,8 +20,21 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 # Python looks for garbage whenever 700 more objects were made than freed. The SageMaker SDK, moto and AWS's models are millions that stay, and
-# tests make few cycles: looking less often is a fifth less time for imports and regions.
-gc.set_threshold(50_000, 50, 50)
+# going through them again and again is a tenth of the tests' time: it is looked for once per file, among what that file made.
+gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays."""
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_is_collected_once_per_file() -> Iterator[None]:
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,10 +181,16 @@ BROKEN = template(
 )
 
 
-def every_moment() -> Iterator[tuple[int, Stacks]]:
-    for moment in range(1000):
-        with fresh() as stacks:
-            yield moment, stacks
+def every_moment(before: Json | None = None) -> Iterator[tuple[int, Stacks]]:
+    """Yield moments, each with a process of its own, where a stack of the template *before* is there already."""
+    with fresh() as original:
+        if before is not None:
+            original.create(before)
+        original.database.close()
+        for moment in range(1000):
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copy(original.database.path, folder)
+                yield moment, Stacks(Path(folder), copy.deepcopy(original.world))
 
 
 @pytest.mark.parametrize("luck", [0, -1])
@@ -208,8 +216,7 @@ def test_killed_at_every_moment_of_an_update(luck: int, after: Json) -> None:
     with fresh() as created:
         created.create(SECOND)
         new = normal(created.live())
-    for moment, stacks in every_moment():
-        stacks.create(FIRST)
+    for moment, stacks in every_moment(FIRST):
         old = stacks.live()
         killed, again = recovered(stacks, lambda stacks=stacks: stacks.update(after), moment, luck)  # type: ignore[misc]
         check_old_or_new(again, old, new)
@@ -220,8 +227,7 @@ def test_killed_at_every_moment_of_an_update(luck: int, after: Json) -> None:
 
 @pytest.mark.parametrize("luck", [0, -1])
 def test_killed_at_every_moment_of_a_delete(luck: int) -> None:
-    for moment, stacks in every_moment():
-        stacks.create(FIRST)
+    for moment, stacks in every_moment(FIRST):
         killed, again = recovered(stacks, lambda stacks=stacks: stacks.delete(), moment, luck)  # type: ignore[misc]
         if again.stack()["StackStatus"] == "CREATE_COMPLETE":
             again.delete()
