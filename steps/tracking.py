@@ -306,10 +306,12 @@ def _work() -> int:
     try:
         from mlflow.tracking import MlflowClient
 
-        gc.enable()
         for chatty in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
+        # Which store it is says the address: only here the rest of what that needs is imported.
         recorder = Recorder(MlflowClient(), os.environ.get(EXPERIMENT_VARIABLE) or DEFAULT_EXPERIMENT)
+        gc.freeze()
+        gc.enable()
         for message in inbox.messages():
             recorder.handle(message)
         recorder.end(RunStatus.KILLED)  # without effect after END; the job is gone without one when it was killed
