@@ -378,7 +378,7 @@ def test_approving_deploys_and_approving_again_changes_nothing(scones: Scones, d
     poll(lambda: production(scones) == ("2", "UPDATE_COMPLETE"), 60)
     second = poll(lambda: (count := decisions(scones)) > first and count, 30)
     before = changes(scones)
-    scones.json("models", "approve", "2")
+    assert "It is in production already" in scones("models", "approve", "2").stdout
     poll(lambda: decisions(scones) > second, 30)
     assert changes(scones) == before
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers_aws import ACCOUNT, REGION, AwsError, fake_client
-from infrastructure.changes import HOLDS_DATA, Action, ChangeSets, Replacement, ResourceChange
+from infrastructure.changes import HOLDS_DATA, Action, ChangeSet, ChangeSets, Replacement, ResourceChange
 from infrastructure.costs import _CENTS, _PRICED, Serving, Usage, estimate_endpoint, estimate_stacks, is_free
 from infrastructure.deploy import PlatformParameters
 from infrastructure.inference import inference_parameters
@@ -112,6 +112,56 @@ def test_a_change_set_that_takes_too_long_is_deleted() -> None:
     with pytest.raises(DeploymentInProgressError):
         fake.change_sets().prepare(DESIRED)
     assert [name for name, _ in fake.asked] == ["create", "delete"]
+
+
+FIRST = ChangeSet("s", ARN, creates_stack=True, changes=())
+
+
+def planned_stack(*statuses: str, others: tuple[str, ...] = ()) -> tuple[ChangeSets, list[str]]:
+    """A stack that a first change set brought along and that goes through these statuses, the last one for good; what is asked of it."""
+    asked: list[str] = []
+    left = list(statuses)
+
+    def describe(params: dict[str, Any]) -> dict[str, Any]:
+        asked.append("describe")
+        return {"Stacks": [{**STACK, "StackStatus": left[0] if len(left) == 1 else left.pop(0)}]}
+
+    def note(name: str) -> dict[str, Any]:
+        asked.append(name)
+        return {}
+
+    mine = {"ChangeSetId": ARN, "Status": "DELETE_PENDING"}
+    client = fake_client(
+        "cloudformation",
+        DescribeStacks=describe,
+        DeleteChangeSet=lambda _: note("delete change set"),
+        DeleteStack=lambda _: note("delete stack"),
+        ListChangeSets=lambda _: {"Summaries": [mine, *({"ChangeSetId": other, "Status": "CREATE_COMPLETE"} for other in others)]},
+    )
+    return ChangeSets(client, Stack(client, "s", lambda: 10.0)), asked
+
+
+def test_who_drops_a_stacks_first_plan_finds_no_stack_afterwards() -> None:
+    change_sets, asked = planned_stack("REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS", "DELETE_COMPLETE")
+    change_sets.discard(FIRST)
+    assert asked == ["delete change set", "describe", "delete stack", "describe", "describe", "describe"]
+
+
+def test_a_stack_that_does_not_go_in_time_is_no_error_of_a_dropped_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.changes._GONE_SECONDS", 0.0)
+    change_sets, asked = planned_stack("REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS")
+    change_sets.discard(FIRST)
+    assert asked == ["delete change set", "describe", "delete stack", "describe"]
+
+
+@pytest.mark.parametrize(
+    ("status", "others"),
+    [("REVIEW_IN_PROGRESS", (ARN.replace("scones-1", "scones-2"),)), ("CREATE_COMPLETE", ()), ("CREATE_IN_PROGRESS", ())],
+)
+def test_a_stack_that_somebody_else_plans_or_makes_stays(status: str, others: tuple[str, ...]) -> None:
+    change_sets, asked = planned_stack(status, others=others)
+    change_sets.discard(FIRST)
+    assert asked == ["delete change set", "describe"]
 
 
 def test_what_cloudformation_can_answer_is_what_can_be_read() -> None:
