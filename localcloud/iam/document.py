@@ -65,7 +65,6 @@ class Statement:
         self._condition: Mapping[str, Mapping[str, object]] = document.get("Condition") or {}
         self._principals = _principals(document.get("Principal"))
         self._not_principals = _principals(document.get("NotPrincipal"))
-        self._meant: dict[str, bool] = {}
 
     def applies(self, access: Access) -> bool:
         """Tell whether the statement speaks of an access, whoever asks.
@@ -90,15 +89,9 @@ class Statement:
         return _named(self._principals, principal.kind, principal.account)
 
     def _means_action(self, action: str) -> bool:
-        # Every statement of a role is asked about every request, and there are only so many actions.
-        meant = self._meant.get(action)
-        if meant is None:
-            if self._not_actions:
-                meant = not any(matches_action(pattern, action) for pattern in self._not_actions)
-            else:
-                meant = any(matches_action(pattern, action) for pattern in self.actions)
-            self._meant[action] = meant
-        return meant
+        if self._not_actions:
+            return not any(matches_action(pattern, action) for pattern in self._not_actions)
+        return any(matches_action(pattern, action) for pattern in self.actions)
 
     def _means_resource(self, access: Access) -> bool:
         if self._not_resources:
