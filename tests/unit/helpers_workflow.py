@@ -5,6 +5,7 @@ Reads cases as JSON from standard input, and writes a list of what became of eac
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import json
@@ -112,12 +113,16 @@ def run_all(cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for variable, function in FUNCTIONS.items():
             definition = definition.replace("${" + variable + "}", ARN + function)
 
+        @functools.cache
+        def machine(queue_suffix: str) -> str:
+            own = definition.replace("${ReviewQueueUrl}", queue_url + queue_suffix)
+            role = "arn:aws:iam::123456789012:role/workflow"
+            return str(states.create_state_machine(name=f"classify{queue_suffix}", definition=own, roleArn=role)["stateMachineArn"])
+
         def run(number: int, case: dict[str, Any]) -> dict[str, Any]:
             world.begin(case)
-            own = definition.replace("${ReviewQueueUrl}", queue_url + case.get("queue_suffix", ""))
-            role = "arn:aws:iam::123456789012:role/workflow"
-            machine = states.create_state_machine(name=f"classify-{number}", definition=own, roleArn=role)["stateMachineArn"]
-            execution = states.start_execution(stateMachineArn=machine, name=f"{number}", input=json.dumps(case["input"]))["executionArn"]
+            arn = machine(case.get("queue_suffix", ""))
+            execution = states.start_execution(stateMachineArn=arn, name=f"{number}", input=json.dumps(case["input"]))["executionArn"]
             deadline = time.monotonic() + 60
             while (state := states.describe_execution(executionArn=execution))["status"] == "RUNNING" and time.monotonic() < deadline:
                 time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -10,7 +11,6 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,19 @@ def options(**changes: Any) -> Options:
     return Options(**values)
 
 
+@functools.cache
+def pictures(count: int, seed: int) -> tuple[bytes, ...]:
+    """So many different drawn pictures."""
+    return tuple(photo.image for photo in sample_photos(count, seed))
+
+
 def photos(root: Path, classes: dict[str, int], seed: int = 1) -> Path:
     """Folders with so many different drawn pictures each; what they show does not matter here."""
-    drawn = sample_photos(sum(classes.values()), seed)
+    drawn = iter(pictures(sum(classes.values()), seed))
     for folder, count in classes.items():
         (root / folder).mkdir(parents=True)
         for number in range(count):
-            (root / folder / f"{number:03d}.png").write_bytes(next(drawn).image)
+            (root / folder / f"{number:03d}.png").write_bytes(next(drawn))
     return root
 
 
@@ -433,7 +439,7 @@ def test_processes_give_the_same_verdicts_in_the_same_order(tmp_path: Path) -> N
 def test_a_worker_that_is_killed_is_a_message_not_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import inspection
 
-    monkeypatch.setattr(inspection, "_die_with_parent", partial(os._exit, 1))
+    monkeypatch.setattr(inspection, "_die_with_parent", functools.partial(os._exit, 1))
     images = list(read_input(write_sample(tmp_path / "s", 40)).images)
     with pytest.raises(StepError, match="was killed, most likely for want of memory"):
         list(inspect_all(images, ImageRules(16, 256), processes=2))
@@ -455,7 +461,10 @@ if __name__ == "__main__":
 
 
 def test_workers_die_with_a_job_that_is_killed(tmp_path: Path) -> None:
-    root = write_sample(tmp_path / "s", 400)
+    root = tmp_path / "s"
+    (root / "bicycle").mkdir(parents=True)
+    for number in range(400):
+        (root / "bicycle" / f"{number}.png").write_bytes(pictures(40, 1)[number % 40])
     (tmp_path / "script.py").write_text(WORKERS)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "steps")}
     command = [sys.executable, str(tmp_path / "script.py"), str(root)]
