@@ -138,6 +138,12 @@ class MlflowSettings(_Section):
     )
     experiment: str = Field(min_length=1, max_length=250, description="Name of the MLflow experiment.")
 
+    @model_validator(mode="after")
+    def _the_jobs_may_log_there(self) -> MlflowSettings:
+        if self.tracking_uri and self.tracking_uri.startswith("arn:") and ":mlflow-tracking-server/" not in self.tracking_uri:
+            raise ValueError("tracking_uri is a URL, or the ARN of a SageMaker tracking server (arn:…:mlflow-tracking-server/NAME)")
+        return self
+
 
 class DataSettings(_Section):
     """The staged images and how they are split and cleaned."""

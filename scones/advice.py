@@ -28,11 +28,13 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"UPDATE_ROLLBACK_FAILED"),
-        "Was something deleted by hand? scones aws diff shows it. `aws cloudformation continue-update-rollback --resources-to-skip ID` goes on without it.",
+        "Was something deleted by hand? scones aws diff shows it. `aws cloudformation continue-update-rollback --stack-name STACK --resources-to-skip ID` goes "
+        "on without it. A part of the platform then comes back with scones aws destroy and scones aws bootstrap, which keep images and models.",
     ),
     (
         re.compile(r"already exists", re.IGNORECASE),
-        "Something of that name was made by somebody else, or was left by an earlier stack. Delete or rename it, or choose another project.name.",
+        "Something of that name was made by somebody else, or outlived an earlier stack: the bucket with all images and models does, so look before you "
+        "delete anything. Choose another project.name, or see `already exists` in docs/aws.md.",
     ),
     (
         re.compile(r"HandlerErrorCode: NotFound|does not exist|Could not find", re.IGNORECASE),

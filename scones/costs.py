@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ def estimate(settings: Settings, parameters: PlatformParameters, usage: Usage) -
             ),
         )
     )
+
+
+def estimate_delivery(parameters: Mapping[str, str]) -> Estimate:
+    """Return what the delivery's stack costs a month with these parameters."""
+    from infrastructure.cicd import CICD_TEMPLATE
+    from infrastructure.costs import Usage, estimate_stacks
+    from infrastructure.templates import Template
+
+    return estimate_stacks([(Template.read(CICD_TEMPLATE), parameters)], Usage(photos=0, runs=0, stored_gigabytes=0.5))
 
 
 def dollars(amount: float) -> str:

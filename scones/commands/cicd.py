@@ -42,11 +42,10 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
 
     Shows what CloudFormation would change and what it costs, then asks. The settings are those of the section cicd: scones config show.
     """
-    from infrastructure.cicd import CICD_TEMPLATE, DeliveryStack
-    from infrastructure.costs import Usage, estimate_stacks
+    from infrastructure.cicd import DeliveryStack
     from infrastructure.deploy import watched_stack
-    from infrastructure.templates import Template
     from scones.connection import next_steps
+    from scones.costs import estimate_delivery
     from scones.platform import platform_parameters
     from scones.settings import load
 
@@ -66,7 +65,7 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
     )
     say(f"{context.target.place()}, stage {settings.stage}: what would the stack {parameters.stack_name} change? ...")
     plan = delivery.plan()
-    cost = estimate_stacks([(Template.read(CICD_TEMPLATE), parameters.for_template())], Usage(photos=0, runs=0, stored_gigabytes=0.5))
+    cost = estimate_delivery(parameters.for_template())
     result = _plan_document(context, parameters, plan, cost)
     if dry_run:
         delivery.discard(plan)

@@ -37,7 +37,8 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
     if outputs is None or "StateMachineArn" not in outputs:
         raise SconesError(
-            "Nothing is deployed to production yet", "Train a model (scones run), approve it (scones models approve), then try again."
+            f"Nothing is deployed to production yet ({context.target})",
+            "Train a model (scones run), approve it (scones models approve), then try again.",
         )
     platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
     workflow = Workflow(

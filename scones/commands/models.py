@@ -41,7 +41,7 @@ def list_versions(context: Context, stage: str | None, overrides: tuple[str, ...
         from rich.table import Table
 
         if not versions:
-            console.print("No model is registered yet. Make one: scones run")
+            console.print(f"No model is registered yet ({context.target}). Make one: scones run", soft_wrap=True)
             return
         table = Table(box=None, pad_edge=False)
         for heading in ("version", "status", "accuracy", "created", "serves", "ARN"):

@@ -526,8 +526,14 @@ def _check_bucket(properties: Mapping[str, Json], key: str) -> Iterator[str]:
         yield "can be made public"
     if properties.get("OwnershipControls") != {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}:
         yield "has ACLs"
-    if "LifecycleConfiguration" not in properties:
-        yield "keeps everything for ever"
+    everywhere = [
+        rule
+        for rule in properties.get("LifecycleConfiguration", {}).get("Rules", [])
+        if rule["Status"] == "Enabled" and not {"Prefix", "TagFilters"} & rule.keys()
+    ]
+    for outcome in ("AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration"):
+        if not any(outcome in rule for rule in everywhere):
+            yield f"keeps for ever what nobody sees (no {outcome})"
 
 
 # ------------------------------------------------------------------------------------------------------------------- another reader

@@ -16,7 +16,7 @@ from lambdas.common import errors as workflow_errors
 from lambdas.deploy_inference_workflow import errors as deployment_errors
 from pipelines.settings import load_settings
 from scones.cli import cli
-from scones.costs import dollars, estimate
+from scones.costs import dollars, estimate, estimate_delivery
 from scones.platform import platform_parameters
 
 TEXT = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
@@ -73,6 +73,10 @@ def test_the_figures_are_the_estimates(column: int, stage: str) -> None:
     wanted |= {"in all": dollars(found.total), "of that when nothing is used": dollars(found.standing)}
     assert {name: table.get(name) for name in wanted} == wanted
     assert set(table) - set(wanted) <= {"what"}
+
+
+def test_the_deliverys_figure_is_its_estimate() -> None:
+    assert f"{dollars(estimate_delivery({}).total)} for 40 pushes" in TEXT
 
 
 @pytest.mark.parametrize("module", [workflow_errors, deployment_errors], ids=lambda module: module.__name__)

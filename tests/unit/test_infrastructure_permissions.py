@@ -215,7 +215,7 @@ WEAKENED = {
     "a log that is not encrypted": (without("DeployFunctionLogGroup", "KmsKeyId"), "DeployFunctionLogGroup: is not encrypted with the key"),
     "a log for ever": (without("DeployFunctionLogGroup", "RetentionInDays"), "is kept for ever"),
     "a bucket with ACLs": (without("ArtifactBucket", "OwnershipControls"), "has ACLs"),
-    "a bucket for ever": (without("ArtifactBucket", "LifecycleConfiguration"), "keeps everything for ever"),
+    "a bucket for ever": (without("ArtifactBucket", "LifecycleConfiguration"), "keeps for ever .* NoncurrentVersionExpiration"),
     "a role without a boundary": (without("ModelRole", "PermissionsBoundary"), "ModelRole: has no permissions boundary"),
 }
 

@@ -13,6 +13,7 @@ from cfnlint.api import lint_file
 from cfnlint.decode import cfn_yaml
 from moto.core.utils import get_service_model
 
+from infrastructure.cicd import CICD_TEMPLATE
 from infrastructure.deploy import PlatformParameters, asset_parameters
 from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE, ROOT, WORKFLOW_DEFINITION, build_assets
 from infrastructure.templates import template_body
@@ -22,6 +23,7 @@ from pipelines.settings import load_settings
 
 PLATFORM = json.loads(json.dumps(cfn_yaml.load(str(PLATFORM_TEMPLATE))))
 INFERENCE = json.loads(json.dumps(cfn_yaml.load(str(INFERENCE_TEMPLATE))))
+CICD = json.loads(json.dumps(cfn_yaml.load(str(CICD_TEMPLATE))))
 RESOURCES: dict[str, dict[str, Any]] = PLATFORM["Resources"] | INFERENCE["Resources"]
 FUNCTIONS = {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == "AWS::Lambda::Function"}
 WORKFLOW = json.loads(WORKFLOW_DEFINITION.read_text())
@@ -159,7 +161,7 @@ def test_decisions_reach_the_function_and_what_it_cannot_take_the_dead_letters()
     assert target["DeadLetterConfig"]["Arn"] == FUNCTIONS["DeployFunction"]["DeadLetterConfig"]["TargetArn"] == dead_letters
 
 
-RULES = {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == "AWS::Events::Rule"}
+RULES = {name: item["Properties"] for name, item in (RESOURCES | CICD["Resources"]).items() if item["Type"] == "AWS::Events::Rule"}
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -167,8 +169,11 @@ def test_what_a_rule_cannot_deliver_reaches_the_dead_letters(name: str) -> None:
     allowed = RESOURCES["EventDeadLetterQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]["ArnLike"]
     prefix = allowed["aws:SourceArn"]["Fn::Sub"].rpartition(":rule/")[2].removesuffix("*")
     assert RULES[name]["Name"]["Fn::Sub"].startswith(prefix)
+    queue = RESOURCES["EventDeadLetterQueue"]["Properties"]["QueueName"]["Fn::Sub"]
+    by_name = {"Fn::Sub": f"arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{queue}"}
+    wanted = by_name if name in CICD["Resources"] else {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}
     for target in RULES[name]["Targets"]:
-        assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}
+        assert target["DeadLetterConfig"]["Arn"] == wanted
 
 
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if "InputTransformer" in rule["Targets"][0]])
@@ -179,10 +184,19 @@ def test_what_people_are_told_is_one_text_whatever_stands_in_the_event(name: str
     assert isinstance(json.loads(transformer["InputTemplate"]), str)
 
 
-def test_every_alarm_tells_people() -> None:
-    for name, item in RESOURCES.items():
-        if item["Type"] == "AWS::CloudWatch::Alarm":
-            assert item["Properties"].get("AlarmActions"), name
+def test_executions_are_logged_and_traced_without_the_photos() -> None:
+    machine = RESOURCES["StateMachine"]["Properties"]
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+    logging = machine["LoggingConfiguration"]
+    assert (logging["Level"], logging["IncludeExecutionData"]) == ("ERROR", False)
+    assert logging["Destinations"] == [{"CloudWatchLogsLogGroup": {"LogGroupArn": {"Fn::GetAtt": ["WorkflowLogGroup", "Arn"]}}}]
+
+
+@pytest.mark.parametrize("template", [PLATFORM, INFERENCE, CICD], ids=["platform", "inference", "cicd"])
+def test_every_parameter_has_a_type_and_says_what_it_is(template: dict[str, Any]) -> None:
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Type"], name
+        assert len(parameter["Description"]) > 10, name
 
 
 # ------------------------------------------------------------------------------------------------------ rules and AWS's events
@@ -199,6 +213,8 @@ def stack_event(status: str, stack: str = "scones-inference") -> dict[str, Any]:
     return example("stack", **{"stack-id": arn, "status-details": {"status": status, "status-reason": ""}})
 
 
+#: What Ref gives in the delivery's stack.
+DELIVERY = {"Delivery": "scones-cicd", "Bucket": "scones-cicd-123456789012-us-east-1"}
 STACK_STATUSES = get_service_model("cloudformation").shape_for("StackStatus").enum
 EVENTS = {
     path.stem: example(path.stem) for path in (ROOT / "tests" / "events").glob("*.json") if "detail-type" in json.loads(path.read_text())
@@ -213,6 +229,13 @@ EVENTS |= {
         "pipeline_step_failed", pipelineArn="arn:aws:sagemaker:us-east-1:123456789012:pipeline/scones-vehicle-classifier-2"
     ),
     "step stopped": example("pipeline_step_failed", currentStepStatus="Stopped"),
+    "delivery failed": example("codepipeline_execution_failed", pipeline="scones-cicd"),
+    "sources uploaded": example("s3_object_created", bucket={"name": DELIVERY["Bucket"]}, object={"key": "_source/source.zip", "size": 5}),
+    "something uploaded": example("s3_object_created", bucket={"name": DELIVERY["Bucket"]}, object={"key": "scones-cicd/x", "size": 5}),
+}
+EVENTS |= {
+    f"run {status}": example("pipeline_execution", currentPipelineExecutionStatus=status)
+    for status in get_service_model("sagemaker").shape_for("PipelineExecutionStatus").enum
 }
 #: What each rule is for: these of the events above, and none of the others.
 WANTED = {
@@ -223,12 +246,16 @@ WANTED = {
     "DeploymentFailedRule": {"stack ROLLBACK_IN_PROGRESS", "stack UPDATE_ROLLBACK_IN_PROGRESS"},
     "RolledBackRule": {"stack ROLLBACK_COMPLETE", "stack UPDATE_ROLLBACK_COMPLETE"},
     "DeploymentStuckRule": {"stack ROLLBACK_FAILED", "stack UPDATE_ROLLBACK_FAILED", "stack DELETE_FAILED"},
+    "DeliveryFailedRule": {"delivery failed"},
+    "TrainingEndedRule": {"pipeline_execution", "run Succeeded", "run Failed", "run Stopped"},
+    "UploadRule": {"sources uploaded"},
 }
 
 
 def resolved(value: Any) -> Any:
     """A template's value with the parameters' defaults in this account."""
-    names = {name: parameter.get("Default", "") for name, parameter in (INFERENCE["Parameters"] | PLATFORM["Parameters"]).items()}
+    parameters = CICD["Parameters"] | INFERENCE["Parameters"] | PLATFORM["Parameters"]
+    names = {name: parameter.get("Default", "") for name, parameter in parameters.items()} | DELIVERY
     names |= {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "123456789012"}
     if isinstance(value, list):
         return [resolved(item) for item in value]
