@@ -271,7 +271,7 @@ def _existing_data(uri: str | None, platform: Platform, boto_session: boto3.Sess
 
     if uri is None:
         raise InputDataError(
-            "there are no images to train on; give a folder of class folders (scones run --data FOLDER), or name a staged prefix with "
+            "there are no images to train on; give a folder of class folders (scones run --data FOLDER, or sample for drawn pictures), or name a staged prefix with "
             "--set data.input_uri=s3://..."
         )
     uri = uri if uri.endswith("/") else f"{uri}/"

@@ -20,6 +20,11 @@ def command() -> str:
     return shlex.quote(str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own))
 
 
+def down_command(folder: Path) -> str:
+    """Return what to type to end the localcloud of a state folder."""
+    return f"{command()} down" + ("" if folder == state_dir() else f" --state-dir {shlex.quote(str(folder))}")
+
+
 def state_dir() -> Path:
     """Return the folder that holds everything a clone makes: `.scones` in the clone, or SCONES_STATE_DIR."""
     return Path(os.environ.get("SCONES_STATE_DIR") or ROOT / ".scones").resolve()

@@ -51,9 +51,11 @@ class Target:
         return f"{self}, account {self.client('sts').get_caller_identity()['Account']}"
 
     def __str__(self) -> str:
-        return (
-            f"localcloud at {self.endpoint_url}" if self.kind == "localcloud" else f"AWS in {os.environ.get('AWS_REGION') or 'no region'}"
-        )
+        if self.kind == "localcloud":
+            return f"localcloud at {self.endpoint_url}"
+        # Who has set it for other tools would take a localcloud for an account.
+        elsewhere = os.environ.get("AWS_ENDPOINT_URL")
+        return f"AWS in {os.environ.get('AWS_REGION') or 'no region'}" + (f", where AWS_ENDPOINT_URL is {elsewhere}" if elsewhere else "")
 
 
 def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
@@ -74,7 +76,7 @@ def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
     running = local.find_running(state_dir)
     if running is None:
         running = local.start(state_dir)
-        output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: {project.command()} down)")
+        output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: {project.down_command(state_dir)})")
     isolate(os.environ)
     os.environ |= {
         **_LOCAL_CREDENTIALS,

@@ -42,7 +42,7 @@ def print_metrics(console: Console, metrics: EvaluationMetrics) -> None:
     console.print(f"accuracy {metrics.accuracy:.4f} on {metrics.test_images} test images (95 % interval {low:.3f} to {high:.3f})")
     console.print(f"{metrics.coverage_at_threshold:.1%} are at or above the confidence threshold of {metrics.threshold:g}{at_threshold}")
     if metrics.champion_accuracy is not None:
-        console.print(f"the model in production has {metrics.champion_accuracy:.4f} on the same images")
+        console.print(f"the newest approved version has {metrics.champion_accuracy:.4f} on the same images")
 
 
 def print_execution(console: Console, execution: ExecutionResult) -> None:

@@ -46,14 +46,15 @@ def _raise_for_client_error(error: ClientError, endpoint_name: str) -> NoReturn:
     status = details["ResponseMetadata"].get("HTTPStatusCode", 0)
     if code == "ModelError":
         original_status = int(details.get("OriginalStatusCode") or 500)
-        reason = details.get("OriginalMessage") or message
+        # The container's text goes on with a traceback, which is in its log, too, and tells nobody what to do.
+        reason = str(details.get("OriginalMessage") or message).partition("\nTraceback (most recent call last)")[0].strip()
         if original_status < 500 and original_status != 429:
             raise ModelRejectedImageError(
-                f"The model refused the image (HTTP {original_status}): {reason} "
+                f"The model refused the image (HTTP {original_status}): {reason.rstrip('.')}. "
                 "Check that the file opens in a viewer, save it anew and upload it again."
             ) from error
         raise EndpointUnavailableError(
-            f"The model container behind '{endpoint_name}' failed (HTTP {original_status}): {reason} "
+            f"The model container behind '{endpoint_name}' failed (HTTP {original_status}): {reason.rstrip('.')}. "
             f"Its log group is /aws/sagemaker/Endpoints/{endpoint_name}."
         ) from error
     if code in ("ValidationError", "ValidationException") and "not found" in message.lower():

@@ -38,7 +38,7 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
     if outputs is None or "StateMachineArn" not in outputs:
         raise SconesError(
             f"Nothing is deployed to production yet ({context.target})",
-            "Train a model (scones run), approve it (scones models approve), then try again.",
+            "Train a model (scones run --data FOLDER, or sample), approve it (scones models approve), then try again.",
         )
     platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
     workflow = Workflow(

@@ -36,7 +36,7 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
     from scones.errors import SconesError
     from scones.examples import choose_examples
     from scones.executions import document
-    from scones.project import command
+    from scones.project import command, down_command
     from scones.registry import Registry
     from scones.report import write_report
     from scones.tracking import local_store
@@ -102,7 +102,7 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
         console.print(f"look       {scones} status, {scones} models list, {scones} classify PHOTO...", soft_wrap=True, markup=False)
         if context.target.endpoint_url is not None:
             console.print(f"AWS API    export AWS_ENDPOINT_URL={context.target.endpoint_url}")
-            console.print(f"localcloud goes on running; end it with {scones} down", markup=False)
+            console.print(f"localcloud goes on running; end it with {down_command(context.state_dir)}", markup=False, soft_wrap=True)
         console.print(f"{time.monotonic() - began:.0f} s in all")
 
     context.output.result(result, human)

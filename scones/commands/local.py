@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from scones import local
+from scones import local, project
 from scones.errors import ExitCode, SconesError
 from scones.options import Context, command_options
 
@@ -31,7 +31,7 @@ def up(context: Context, port: int | None, detach: bool, time_scale: float | Non
     if running is not None and (port not in (None, running.port) or time_scale is not None):
         raise SconesError(
             f"localcloud already runs on this state, at {running.endpoint_url} (process {running.pid})",
-            "End it first: scones down",
+            f"End it first: {project.down_command(context.state_dir)}",
             ExitCode.USAGE,
         )
     if running is None and not detach:
@@ -51,7 +51,10 @@ def up(context: Context, port: int | None, detach: bool, time_scale: float | Non
         document,
         lambda console: console.print(
             f"localcloud {words} at {running.endpoint_url} (process {running.pid}).\n"
-            f"Use it from anything that speaks AWS: export AWS_ENDPOINT_URL={running.endpoint_url}\nEnd it with: scones down"
+            f"Use it from anything that speaks AWS: export AWS_ENDPOINT_URL={running.endpoint_url}\n"
+            f"End it with: {project.down_command(context.state_dir)}",
+            markup=False,
+            soft_wrap=True,
         ),
     )
 

@@ -36,7 +36,7 @@ def logs(context: Context, name: str, execution: str | None, last: int | None, s
         if not lines:
             console.print(f"{source.group}/{source.stream_prefix} has no lines yet")
         for line in lines:
-            console.print(line.message.rstrip("\n"), markup=False)
+            console.print(line.message.rstrip("\n"), markup=False, soft_wrap=True)
 
     context.output.result(document, human)
 
@@ -71,7 +71,9 @@ def _find(context: Context, settings: Settings, name: str, execution: str | None
     own = [function.removeprefix(prefix) for function in functions if function.startswith(prefix)]
     there = ", ".join([*steps, *own, *(endpoint for endpoint in endpoints if endpoint.startswith(prefix))])
     raise SconesError(
-        f"Nothing here is called '{name}'", f"There are: {there}" if there else "Nothing has run yet: scones run", ExitCode.USAGE
+        f"Nothing here is called '{name}'",
+        f"There are: {there}" if there else "Nothing has run yet: scones run --data FOLDER (or sample)",
+        ExitCode.USAGE,
     )
 
 

@@ -41,7 +41,7 @@ def list_versions(context: Context, stage: str | None, overrides: tuple[str, ...
         from rich.table import Table
 
         if not versions:
-            console.print(f"No model is registered yet ({context.target}). Make one: scones run", soft_wrap=True)
+            console.print(f"No model is registered yet ({context.target}). Make one: scones run --data FOLDER (or sample)", soft_wrap=True)
             return
         table = Table(box=None, pad_edge=False)
         for heading in ("version", "status", "accuracy", "created", "serves", "ARN"):
@@ -115,6 +115,7 @@ def approve(
     if dry_run:
         _show_plan(context, stage, overrides, found, "Approved")
         return
+    _check_that_somebody_hears(context, stage, overrides)
     approved = registry.decide(found, "Approved", comment)
     sequel = (
         "It is in production already, and gets the platform's code and settings if those have changed; follow it with: scones status"
@@ -139,11 +140,21 @@ def reject(context: Context, version: str, comment: str | None, dry_run: bool, s
     if dry_run:
         _show_plan(context, stage, overrides, found, "Rejected")
         return
+    if found.in_production:
+        _check_that_somebody_hears(context, stage, overrides)
     rejected = registry.decide(found, "Rejected", comment)
     context.output.result(
         rejected.document(),
         lambda console: console.print(f"Version {rejected.number} is Rejected.{_sequel(found, registry)}", soft_wrap=True),
     )
+
+
+def _check_that_somebody_hears(context: Context, stage: str | None, overrides: tuple[str, ...]) -> None:
+    """Refuse a decision that would be lost, because the platform has nothing that carries it out."""
+    from scones.production import Production
+    from scones.settings import load
+
+    Production(context.target, load(stage, overrides, aws=context.aws).settings).function_name()
 
 
 def _sequel(rejected: ModelVersion, registry: Any) -> str:

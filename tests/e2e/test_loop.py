@@ -195,6 +195,10 @@ def test_logs_are_found_by_step_function_and_endpoint(scones: Scones, demo: dict
     assert any("accuracy" in line["message"] for line in scones.json("logs", "Evaluate")["lines"])
     assert any("START RequestId" in line["message"] for line in scones.json("logs", "image-classification")["lines"])
     assert scones.json("logs", "scones-production")["log_group"] == "/aws/sagemaker/Endpoints/scones-production"
+    # Into a file or a pipe go the lines as they were written.
+    lines = [line for line in scones("logs", "deploy-inference-workflow").stdout.splitlines() if line.startswith("{")]
+    assert lines
+    assert all(json.loads(line) for line in lines)
     result = scones("logs", "Trian")
     assert result.returncode == 2
     assert "Preprocess, Train, Evaluate" in result.stderr

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from conftest import Region
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
+from localcloud.errors import ServiceError
 from scones.cli import cli
 from scones.errors import ExitCode, SconesError
 
@@ -112,6 +113,29 @@ def test_what_a_setting_changes_is_shown_to_the_last_property(region: Region) ->
     text = scones("aws", "bootstrap", "--dry-run", "--set", "evaluation.confidence_threshold=0.8").stdout
     assert "STACK_PARAMETERS.ConfidenceThreshold" in text
     assert "0.93 → 0.8" in text
+
+
+def test_a_change_that_fails_is_taken_back_whole(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = {"FunctionName": "scones-deploy-inference-workflow"}
+    before = region.client("lambda").get_function_configuration(**function)["Environment"]
+    service = region.cloud.services["lambda"]
+    works, refusals = service.update_function_configuration, iter(["the runtime is not available"])
+
+    def refuse_once(params: dict[str, Any]) -> Any:
+        for reason in refusals:
+            raise ServiceError("InvalidParameterValueException", reason)
+        return works(params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "update_function_configuration", refuse_once)
+        error = scones("aws", "bootstrap", "--yes", "--set", "evaluation.confidence_threshold=0.8").error
+    assert isinstance(error, SconesError)
+    assert error.exit_code == ExitCode.FAILED
+    assert "the runtime is not available" in error.message
+    assert stacks(region) == {PLATFORM: "UPDATE_ROLLBACK_COMPLETE"}
+    assert region.client("lambda").get_function_configuration(**function)["Environment"] == before
+    # What the stack is says what is there: with the old settings there is nothing to do.
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "unchanged"
 
 
 def test_a_replaced_bucket_is_kept_and_the_wrong_stage_is_pointed_out(region: Region) -> None:

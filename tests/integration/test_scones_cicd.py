@@ -120,6 +120,19 @@ def test_an_account_without_codeconnections_is_shown_the_other_ways(reason: str)
     assert "--set cicd.source=s3" in text
 
 
+def test_a_delivery_that_cannot_be_made_leaves_nothing_and_the_next_try_makes_it(region: Region) -> None:
+    region.client("s3").create_bucket(Bucket=BUCKET)
+    error = refused("cicd", "deploy", *S3, "--yes")
+    assert error.exit_code == ExitCode.FAILED
+    assert "already exists" in error.message
+    assert "look before you delete anything" in f"{error.message} {error.hint}"
+    (stack,) = region.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert region.client("codepipeline").list_pipelines()["pipelines"] == []
+    assert not any(STACK in role["RoleName"] for role in region.client("iam").list_roles()["Roles"])
+    region.client("s3").delete_bucket(Bucket=BUCKET)
+
+
 def test_with_github_actions_there_is_a_role_for_one_branch_and_nothing_that_runs(region: Region) -> None:
     provider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
     chosen = ("cicd.source=github-actions", "cicd.repository=owner/name", f"cicd.github_oidc_provider_arn={provider}")

@@ -125,6 +125,15 @@ def test_again_there_is_nothing_to_do(product: Product) -> None:
     assert scones("aws", "destroy", "--json").document["outcome"] == "nothing to do"
 
 
+def test_a_decision_that_nothing_would_carry_out_is_refused(product: Product) -> None:
+    before = scones("models", "list", "--json").document
+    error = scones("models", "approve", "1").error
+    assert isinstance(error, SconesError)
+    assert "The stack scones-platform has no deploying function" in error.message
+    assert "scones aws bootstrap" in str(error.hint)
+    assert scones("models", "list", "--json").document == before
+
+
 def test_bootstrap_brings_the_rest_back_to_the_same_data(product: Product) -> None:
     plan = scones("aws", "bootstrap", "--dry-run", "--json").document
     assert plan["steps"] == 1

@@ -127,7 +127,9 @@ def test_a_deleted_stack_with_a_missing_zip_says_so_and_is_made_when_it_is_there
     error = scones("deploy", "rollback").error
     assert isinstance(error, SconesError)
     # Where it looked is said, as another region would look the same.
-    assert "Nothing is in production: there is no stack scones-inference (AWS in us-east-1)" in error.message
+    assert (
+        "Nothing is in production: there is no stack scones-inference (AWS in us-east-1, where AWS_ENDPOINT_URL is http://" in error.message
+    )
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix="code/lambdas/image_classification/")["Contents"]]
     for key in keys:
         s3.delete_object(Bucket=bucket, Key=key)

@@ -64,7 +64,7 @@ def state(alarm: dict[str, Any], value: float) -> AlarmState | None:
     )
     periods = condition.periods + EXTRA_POINTS
     verdict = evaluate(condition, [Point(-alarm["Period"] * age, value, 1) for age in range(periods)])
-    return verdict and verdict.state
+    return verdict.state if verdict else None
 
 
 @pytest.mark.parametrize("name", ALARMS)

@@ -152,8 +152,10 @@ def test_no_permission(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize("status", [400, 413, 415])
 def test_the_model_refuses_the_image(endpoint: Endpoint, status: int) -> None:
     message = f'Received client error ({status}) from primary with message "truncated".'
-    endpoint.answer = AwsError("ModelError", message, 424, OriginalStatusCode=status, OriginalMessage="the image is truncated")
-    with pytest.raises(ModelRejectedImageError, match=rf"HTTP {status}\): the image is truncated"):
+    # As the container answers: the script's exception, and a traceback that is no use to whoever sent the photo.
+    reason = 'the image is truncated\nTraceback (most recent call last):\n  File "inference.py", line 1, in input_fn\n'
+    endpoint.answer = AwsError("ModelError", message, 424, OriginalStatusCode=status, OriginalMessage=reason)
+    with pytest.raises(ModelRejectedImageError, match=rf"HTTP {status}\): the image is truncated\. Check .* again\.$"):
         run(envelope())
 
 
