@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from infrastructure.changes import ResourceChange
     from infrastructure.deploy import DeploymentOutcome
     from lambdas.deploy_inference_workflow.registry import ModelPackageArn
+    from lambdas.deploy_inference_workflow.retirement import EndpointConfig
     from lambdas.deploy_inference_workflow.stacks import Stack, StackState
     from pipelines.settings import Settings
     from scones.target import Target
@@ -33,7 +34,7 @@ _DEPLOYED = "Inference stack deployed"
 class Deployment:
     """One line of production's history: `model_package_arn` serves since `at`, or could not be deployed (`failure`).
 
-    `endpoint_config` is the newest configuration that still serves that version, or could at once; None when none is kept.
+    `endpoint_config` is the configuration that it served with, and could again at once; None when that is not kept.
     """
 
     at: datetime
@@ -117,23 +118,24 @@ class Production:
     def history(self) -> list[Deployment]:
         """Return what was deployed, newest first, as far back as the deploying function's log is kept."""
         found = []
-        kept = self.kept_configs()
+        configs = self._configs()
         for line in log_streams.read(self._target, log_streams.of_function(self.function_name())):
             record = _record(line.message)
             at = datetime.fromtimestamp(line.timestamp / 1000, UTC)
             if record.get("message") == _DEPLOYED and record.get("outcome") in ("created", "updated"):
                 served = str(record.get("serves", ""))
-                found.append(Deployment(at, served, str(record["outcome"]), None, kept.get(served)))
+                # The newest that there was by then: a version that came back has one of each time.
+                used = next((config.name for config in configs if config.package == served and config.created_at <= at), None)
+                found.append(Deployment(at, served, str(record["outcome"]), None, used))
             elif "error_name" in record:
                 found.append(Deployment(at, str(record.get("model_package_arn", "")), "failed", str(record.get("message", ""))))
         return found[::-1]
 
-    def kept_configs(self) -> dict[str, str]:
-        """Return the endpoint configurations of production that are kept, the newest of each model version, by the version's ARN."""
+    def _configs(self) -> list[EndpointConfig]:
+        """Return the project's endpoint configurations that are kept, newest first."""
         from lambdas.deploy_inference_workflow.retirement import Hosting
 
-        configs = Hosting(self._target.client("sagemaker"), self._settings.project.name).configs()
-        return {config.package: config.name for config in reversed(configs) if config.package}
+        return Hosting(self._target.client("sagemaker"), self._settings.project.name).configs()
 
     def rollback_target(self, serving: str, version: str | None) -> ModelVersion:
         """Return the version that production shall go back to: the one that was asked for, else the one that served before this one.

@@ -138,6 +138,15 @@ def test_a_decision_that_this_machines_clock_says_is_in_the_future_does_not_win(
     assert serving(product) == versions[0]
 
 
+def test_what_served_once_stays_in_history_when_its_version_serves_again(product: Product, versions: list[str]) -> None:
+    history = scones("deploy", "history", "--json").document
+    first = [item["endpoint_config"] for item in history if item["model_package_arn"] == versions[0]]
+    there = {item["EndpointConfigName"] for item in product.client("sagemaker").list_endpoint_configs()["EndpointConfigs"]}
+    assert len(set(first)) == len(first) >= 2
+    assert set(first) - {None} <= there
+    assert first[0] == product.client("sagemaker").describe_endpoint(EndpointName="scones-production")["EndpointConfigName"]
+
+
 def test_a_dry_run_of_a_decision_says_what_its_event_would_do(product: Product, versions: list[str]) -> None:
     # The first version serves, the second is Approved, the third waits.
     waiting = scones("models", "approve", "--dry-run", "--json").document
