@@ -40,7 +40,7 @@ $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Name another: make demo PYTHON=python3.12" >&2; exit 1; }
 	@echo "[1/3] virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip uv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 
 $(VENV)/.torch: $(VENV)/bin/uv
 	@echo "[2/3] PyTorch (about 200 MB on a CPU; once)"
@@ -49,7 +49,7 @@ $(VENV)/.torch: $(VENV)/bin/uv
 
 $(VENV)/.demo: $(VENV)/.torch setup.py constraints.txt
 	@echo "[3/3] SageMaker SDK, MLflow, moto and the rest (about 1.2 GB unpacked; once)"
-	@$(INSTALL) --editable '.[demo]'
+	@$(INSTALL) pip --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

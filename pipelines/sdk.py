@@ -41,7 +41,6 @@ def sdk_environment(region: str) -> Iterator[None]:
     finally:
         root.removeHandler(placeholder)
         if collecting:
-            gc.freeze()  # what was made stays; looking through it once more would take a fifth of a second
             gc.enable()
         for name, value in previous.items():
             if value is None:

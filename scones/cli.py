@@ -71,7 +71,7 @@ class _Failure:
 
 def main() -> None:
     """Entry point of the console script: a user's mistake becomes one clear line and an exit code, never a traceback."""
-    # AWS's models and what reads them stay: looking for garbage in them after every 700 objects is a sixth of a command's time.
+    # AWS's models and what reads them stay: looking for garbage in them after every few hundred objects is a sixth of a command's time.
     gc.set_threshold(50_000, 20, 20)
     arguments = sys.argv[1:]
     try:

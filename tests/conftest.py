@@ -19,7 +19,7 @@ from botocore.loaders import JSONFileLoader
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-# Python looks for garbage whenever 700 more objects were made than freed. The SageMaker SDK, moto and AWS's models are millions that stay, and
+# Python looks for garbage whenever some hundred more objects were made than freed. The SageMaker SDK, moto and AWS's models are millions that stay, and
 # going through them again and again is a tenth of the tests' time: it is looked for once per file, among what that file made.
 gc.disable()
 

@@ -25,7 +25,7 @@ def matches(pattern: str, value: str) -> bool:
     return _compiled(pattern).fullmatch(value) is not None
 
 
-# Every statement of a role is asked about every request, and there are only so many actions.
+# Each statement of a role is asked about each request (document.py), and there are only so many actions.
 @functools.lru_cache(maxsize=16384)
 def matches_action(pattern: str, action: str) -> bool:
     """Tell whether a pattern means an action (``s3:GetObject``); case does not count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -62,6 +63,8 @@ def up(context: Context, port: int | None, detach: bool, time_scale: float | Non
 def _foreground(context: Context, port: int | None, time_scale: float | None) -> None:
     import runpy
 
+    # A server looks for garbage as often as Python does; a command waits longer (scones/cli.py).
+    gc.set_threshold(700, 10, 10)
     folder = local.prepare(context.state_dir)
     sys.argv = ["localcloud", *local.arguments(folder, port or local.last_port(folder), time_scale)]
     runpy.run_module("localcloud", run_name="__main__")

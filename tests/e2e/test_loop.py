@@ -256,6 +256,7 @@ def test_a_bad_photo_has_an_error_of_its_own(scones: Scones, demo: dict[str, Any
     assert [photo["error"] for photo in classified] == [error for _, error in bad.values()]
     assert not any("decision" in photo for photo in classified)
     assert all(len(photo["cause"]) > 20 for photo in classified)
+    assert scones("classify", str(scones.folder / "truncated.png")).returncode == 1
 
 
 def test_a_missing_photo_and_a_bucket_that_is_not_ours_have_errors_of_their_own(scones: Scones, demo: dict[str, Any]) -> None:
@@ -382,7 +383,9 @@ def test_approving_deploys_and_approving_again_changes_nothing(scones: Scones, d
     poll(lambda: production(scones) == ("2", "UPDATE_COMPLETE"), 60)
     second = poll(lambda: (count := decisions(scones)) > first and count, 30)
     before = changes(scones)
-    assert "It is in production already" in scones("models", "approve", "2").stdout
+    again = scones("models", "approve", "2")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "It is in production already" in again.stdout
     poll(lambda: decisions(scones) > second, 30)
     assert changes(scones) == before
 
@@ -410,6 +413,8 @@ def test_rejecting_the_version_in_production_brings_back_the_newest_other_approv
 ) -> None:
     scones.json("models", "reject", "2")
     poll(lambda: production(scones) == ("1", "UPDATE_COMPLETE"), 60)
+    deployment = scones.json("status")["deployment"]
+    assert (deployment["model_package_arn"], deployment["status"]) == (demo["model_package_arn"], "UPDATE_COMPLETE")
     (classified,) = scones.json("classify", f"s3://{demo['photos'][0]['s3_bucket']}/{demo['photos'][0]['s3_key']}")
     assert classified["decision"] == "accepted"
 
