@@ -137,7 +137,8 @@ def test_a_version_that_fails_on_photos_trips_the_alarm_and_the_one_before_serve
     after = product.client("sagemaker").describe_endpoint(EndpointName=ENDPOINT)
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
     alarms = product.client("cloudwatch").describe_alarm_history(AlarmName="scones-production-5xx", HistoryItemType="StateUpdate")
-    assert "to ALARM" in alarms["AlarmHistoryItems"][0]["HistorySummary"]
+    # It may be quiet again by now.
+    assert any("to ALARM" in item["HistorySummary"] for item in alarms["AlarmHistoryItems"])
     confidences, errors = load.results(poll)
     # A quarter of the traffic met it, for as long as the alarm took; the workflow's own retries found the others.
     assert len(errors) <= (len(errors) + len(confidences)) / 4
