@@ -32,6 +32,7 @@ EXTRAS = {
     "dev": [
         "cfn-lint>=1.40,<2",
         "hypothesis>=6.100,<7",
+        "jsonschema>=4.23,<5",
         "mypy>=1.15,<3",
         "parliament>=1.6,<2",
         "policy-sentry>=0.15,<0.16",

@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import hypothesis
+import jsonschema
 import pytest
 from botocore.loaders import JSONFileLoader
 
@@ -72,6 +73,24 @@ def _models_are_parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _schemas_are_checked_once() -> Iterator[None]:
+    """Let the SageMaker SDK check its configuration's own schema once: it does so again for each configuration, three times for every definition."""
+    original = jsonschema.validate
+    known: dict[int, Any] = {}
+
+    def validate(instance: Any, schema: Any, *arguments: Any, **named: Any) -> None:
+        if known.get(id(schema)) is not schema:
+            original(instance, schema, *arguments, **named)
+            known[id(schema)] = schema
+        else:
+            jsonschema.validators.validator_for(schema)(schema, *arguments, **named).validate(instance)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsonschema, "validate", validate)
         yield
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner
 from conftest import Region
@@ -14,6 +15,7 @@ from conftest import Region
 from scones.cli import cli
 from scones.errors import SconesError
 from scones.failures import explain
+from scones.sessions import Session
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ def commands_environment(region: Region) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("AWS_ENDPOINT_URL", region.endpoint_url)
     patch.delenv("SCONES_STAGE", raising=False)
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def shared(session: Session) -> None:
+        boto3.Session.__init__(session)
+        session._made = made
+
+    # Each command is a process of its own when it is typed; here they share their clients, the making of which would be an eighth of their time.
+    patch.setattr(Session, "__init__", shared)
     yield
     patch.undo()
 
