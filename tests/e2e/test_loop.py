@@ -431,9 +431,11 @@ def test_killed_while_training_it_goes_on_from_the_cache(
     scones: Scones, demo: dict[str, Any], photos: Path, poll: Callable[..., Any]
 ) -> None:
     arguments = ("run", "--data", str(photos), *QUICK, *GATE, "--set", "training.seed=5")
+    began = int(time.time() * 1000)
     started = scones.json(*arguments, "--set", "training.epochs=1000", "--no-wait")
-    # Train is not known to `logs` before it has started.
-    poll(lambda: "epoch=" in scones("logs", "Train").stdout, 120, 0.5)
+    lines = {"logGroupName": "/aws/sagemaker/TrainingJobs", "startTime": began}
+    poll(lambda: any("epoch=" in event["message"] for event in scones.client("logs").filter_log_events(**lines)["events"]), 120)
+    assert "epoch=" in scones("logs", "Train").stdout
     kill(scones, poll)
 
     status = scones.json("status", started["execution_arn"])
