@@ -12,6 +12,7 @@ from scones.options import Context, command_options, settings_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from scones.production import Production
     from scones.registry import Decision, ModelVersion
 
 
@@ -28,6 +29,13 @@ def _registry(context: Context, stage: str | None, overrides: tuple[str, ...]) -
     from scones.settings import load
 
     return Registry(context.target, load(stage, overrides, aws=context.aws).settings)
+
+
+def _production(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Production:
+    from scones.production import Production
+    from scones.settings import load
+
+    return Production(context.target, load(stage, overrides, aws=context.aws).settings)
 
 
 @models.command("list")
@@ -110,12 +118,13 @@ def approve(
     context: Context, version: str | None, comment: str | None, dry_run: bool, stage: str | None, overrides: tuple[str, ...]
 ) -> None:
     """Approve VERSION (default: the newest that waits). The event deploys it to production."""
-    registry = _registry(context, stage, overrides)
+    production = _production(context, stage, overrides)
+    registry = production.registry
     found: ModelVersion = registry.find(version) if version else registry.newest_pending()
     if dry_run:
-        _show_plan(context, stage, overrides, found, "Approved")
+        _show_plan(context, production, found, "Approved")
         return
-    _check_that_somebody_hears(context, stage, overrides)
+    production.function_name()  # without it nothing would carry the decision out
     approved = registry.decide(found, "Approved", comment)
     sequel = (
         "It is in production already, and gets the platform's code and settings if those have changed; follow it with: scones status"
@@ -135,26 +144,19 @@ def approve(
 @command_options()
 def reject(context: Context, version: str, comment: str | None, dry_run: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
     """Reject VERSION. When it is in production, the newest other approved version takes its place."""
-    registry = _registry(context, stage, overrides)
+    production = _production(context, stage, overrides)
+    registry = production.registry
     found: ModelVersion = registry.find(version)
     if dry_run:
-        _show_plan(context, stage, overrides, found, "Rejected")
+        _show_plan(context, production, found, "Rejected")
         return
     if found.in_production:
-        _check_that_somebody_hears(context, stage, overrides)
+        production.function_name()
     rejected = registry.decide(found, "Rejected", comment)
     context.output.result(
         rejected.document(),
         lambda console: console.print(f"Version {rejected.number} is Rejected.{_sequel(found, registry)}", soft_wrap=True),
     )
-
-
-def _check_that_somebody_hears(context: Context, stage: str | None, overrides: tuple[str, ...]) -> None:
-    """Refuse a decision that would be lost, because the platform has nothing that carries it out."""
-    from scones.production import Production
-    from scones.settings import load
-
-    Production(context.target, load(stage, overrides, aws=context.aws).settings).function_name()
 
 
 def _sequel(rejected: ModelVersion, registry: Any) -> str:
@@ -166,12 +168,10 @@ def _sequel(rejected: ModelVersion, registry: Any) -> str:
     return " It stays in production all the same, as no other version is approved. Approve one: scones models approve"
 
 
-def _show_plan(context: Context, stage: str | None, overrides: tuple[str, ...], version: ModelVersion, decision: Decision) -> None:
+def _show_plan(context: Context, production: Production, version: ModelVersion, decision: Decision) -> None:
     from scones import changes as changes_view
-    from scones.production import Production
-    from scones.settings import load
 
-    plan = Production(context.target, load(stage, overrides, aws=context.aws).settings).consequence(version, decision)
+    plan = production.consequence(version, decision)
     document = version.document() | {
         "outcome": "planned",
         "decision": decision,

@@ -45,7 +45,7 @@ def commands_environment(region: Region) -> Iterator[None]:
         boto3.Session.__init__(session)
         session._made = made
 
-    # Each command is a process of its own when it is typed; here they share their clients, the making of which would be an eighth of their time.
+    # Each command is a process of its own when it is typed; here they share their clients, which take long to make.
     patch.setattr(Session, "__init__", shared)
     yield
     patch.undo()

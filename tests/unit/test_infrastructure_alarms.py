@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
 from infrastructure.cicd import CICD_TEMPLATE
 from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE
+from infrastructure.templates import Template
 from localcloud.cloudwatch.evaluation import EXTRA_POINTS, AlarmState, Condition, Missing, Point, evaluate
 
 
@@ -48,7 +47,7 @@ WATCHED = {
 ALARMS: dict[str, dict[str, Any]] = {
     name: item["Properties"]
     for template in (PLATFORM_TEMPLATE, INFERENCE_TEMPLATE, CICD_TEMPLATE)
-    for name, item in json.loads(json.dumps(cfn_yaml.load(str(template))))["Resources"].items()
+    for name, item in Template.read(template).document["Resources"].items()
     if item["Type"] == "AWS::CloudWatch::Alarm"
 }
 
