@@ -7,8 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions
-from infrastructure.deploy import PlatformOutputs, PlatformParameters, asset_parameters, desired_platform, existing, platform_outputs
+from infrastructure.adoption import Adoption
+from infrastructure.changes import Action, ChangeSet, ChangeSets, ResourceChange, additions
+from infrastructure.deploy import (
+    PlatformOutputs,
+    PlatformParameters,
+    asset_parameters,
+    desired_platform,
+    existing,
+    has_bucket,
+    platform_outputs,
+)
 from infrastructure.packaging import PLATFORM_TEMPLATE, Assets, missing_assets, upload_assets
 from infrastructure.templates import Template
 from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
@@ -22,7 +31,7 @@ class Plan:
         state: The stack as it was found.
         first: The change set that waits to be executed; None when the stack stays as it is, or a leftover is in its way.
         changes: What the first step does to resources.
-        later: What the second step adds in a fresh account, once the code of its functions is in the bucket.
+        later: What the steps after it add where there is no platform yet: what needs no code, then what does, once that is in the bucket.
         uploads: Keys of the files that the bucket lacks.
     """
 
@@ -34,8 +43,13 @@ class Plan:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether there is no platform yet, so that it takes two steps."""
-        return self.state is None or self.state.is_leftover
+        """Whether there is no platform yet, so that it takes several steps."""
+        return not has_bucket(self.state)
+
+    @property
+    def adopts(self) -> bool:
+        """Whether the first step takes over what outlived an earlier stack."""
+        return any(change.action is Action.IMPORT for change in self.changes)
 
     @property
     def leftover(self) -> StackState | None:
@@ -66,6 +80,7 @@ class Bootstrap:
         self._parameters = parameters
         self._assets = assets
         self._role_arn = role_arn
+        self._adoption = Adoption(session, stack, parameters.project, parameters.for_template(), role_arn=role_arn)
 
     def plan(self) -> Plan:
         """Works out what would change. The change set that it leaves must be executed (`apply`) or discarded (`discard`).
@@ -76,20 +91,20 @@ class Bootstrap:
         assets = self._assets
         state = self._stack.settle()
         self._stack.check_updatable(state)
-        if state is not None and not state.is_leftover:
+        if state is not None and has_bucket(state):
             uploads = missing_assets(self._s3, state.outputs["ArtifactBucketName"], assets)
             change_set = self._change_sets.prepare(self._desired(assets))
             changes = () if change_set is None else change_set.changes
             return Plan(state, change_set, changes, (), tuple(asset.key for asset in uploads))
         template = Template.read(PLATFORM_TEMPLATE)
         chosen = self._parameters.for_template()
-        changes = additions(template, chosen)
-        later = additions(template, chosen | asset_parameters(assets), frozenset(change.logical_id for change in changes))
-        plan = Plan(state, None, changes, later, tuple(asset.key for asset in assets))
-        if plan.leftover is not None:
-            return plan
-        change_set = self._change_sets.prepare(self._desired(None))
-        return Plan(state, change_set, changes if change_set is None else change_set.changes, later, plan.uploads)
+        plan = Plan(state, None, additions(template, chosen), (), tuple(asset.key for asset in assets))
+        if plan.leftover is None:
+            imports = self._adoption.found() if state is None or state.is_leftover else ()
+            first = self._adoption.plan(imports) if imports else self._change_sets.prepare(self._desired(None))
+            plan = replace(plan, first=first, changes=plan.changes if first is None else first.changes)
+        known = frozenset(change.logical_id for change in plan.changes)
+        return replace(plan, later=additions(template, chosen | asset_parameters(assets), known))
 
     def discard(self, plan: Plan) -> None:
         """Leaves everything as it was before `plan`."""
@@ -118,12 +133,14 @@ class Bootstrap:
         return replace(desired_platform(self._parameters, assets), role_arn=self._role_arn)
 
     def _make_bucket(self, plan: Plan) -> None:
-        first = plan.first
         if plan.leftover is not None:
-            self._stack.delete(plan.leftover)
-            first = self._change_sets.prepare(self._desired(None))
-        if first is not None:
-            self._change_sets.execute(first)
+            self._adoption.adopt(plan.leftover)
+        elif plan.first is not None:
+            self._change_sets.execute(plan.first)
+        if plan.leftover is not None or plan.adopts:
+            rest = self._change_sets.prepare(self._desired(None))
+            if rest is not None:
+                self._change_sets.execute(rest)
 
     def _upload(self, assets: Assets, on_progress: Callable[[str], None]) -> tuple[str, ...]:
         bucket = existing(self._stack.describe(), self._stack.name).outputs["ArtifactBucketName"]

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -92,6 +92,15 @@ class ChangeSet:
     changes: tuple[ResourceChange, ...]
 
 
+@dataclass(frozen=True)
+class Import:
+    """A resource that is there already and is to become a stack's; `identifier` is its type's primary identifier: property and value."""
+
+    logical_id: str
+    type: str
+    identifier: Mapping[str, str]
+
+
 class ChangeSets:
     """Makes and executes change sets of one stack. `client` is a boto3 CloudFormation client."""
 
@@ -114,12 +123,25 @@ class ChangeSets:
         creates = state is None or state.status == "REVIEW_IN_PROGRESS"
         request = desired.request()
         request["Parameters"] += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(previous)]
-        response = self._client.create_change_set(
-            StackName=self._stack.name,
-            ChangeSetName=f"scones-{uuid.uuid4().hex[:12]}",
-            ChangeSetType="CREATE" if creates else "UPDATE",
-            **request,
-        )
+        return self._prepare(request | {"ChangeSetType": "CREATE" if creates else "UPDATE"}, creates)
+
+    def prepare_import(self, desired: Desired, imports: Iterable[Import]) -> ChangeSet:
+        """Has CloudFormation work out a new stack of `imports`, which are all that is in `desired`.
+
+        Raises:
+            DeploymentError: CloudFormation cannot make the change set (the message has its reason), or not within the stack's time.
+            botocore.exceptions.ClientError: it refuses the template, the parameters or what is to be imported.
+        """
+        wanted = [
+            {"LogicalResourceId": item.logical_id, "ResourceType": item.type, "ResourceIdentifier": dict(item.identifier)}
+            for item in imports
+        ]
+        change_set = self._prepare(desired.request() | {"ChangeSetType": "IMPORT", "ResourcesToImport": wanted}, True)
+        assert change_set is not None  # an import is a change
+        return change_set
+
+    def _prepare(self, request: Mapping[str, Json], creates: bool) -> ChangeSet | None:
+        response = self._client.create_change_set(StackName=self._stack.name, ChangeSetName=f"scones-{uuid.uuid4().hex[:12]}", **request)
         try:
             pages = self._described(response["Id"])
         except BaseException:

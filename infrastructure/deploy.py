@@ -14,6 +14,7 @@ from typing import Any
 
 from botocore.config import Config
 
+from infrastructure.adoption import Adoption
 from infrastructure.packaging import PLATFORM_TEMPLATE, Asset, Assets, Function, build_assets, upload_assets
 from infrastructure.templates import template_body
 from lambdas.deploy_inference_workflow.errors import DeploymentError
@@ -125,11 +126,12 @@ def deploy_platform(
     assets = build_assets()
 
     def without_code(state: StackState | None) -> Desired | None:
-        return None if state is not None and state.serves else desired_platform(parameters, None)
+        return None if has_bucket(state) else desired_platform(parameters, None)
 
     on_progress(f"stack {parameters.stack_name}")
+    adopted = Adoption(session, stack, parameters.project, parameters.for_template()).adopt(stack.settle())
     change, state = stack.apply(without_code)
-    created = change is Change.CREATED
+    created = adopted or change is Change.CREATED
     bucket = existing(state, parameters.stack_name).outputs["ArtifactBucketName"]
     uploaded = upload_assets(session.client("s3"), bucket, assets)
     on_progress(f"{len(uploaded)} of {len(list(assets))} files uploaded to s3://{bucket}/code/")
@@ -230,6 +232,11 @@ def watched_stack(session: Any, name: str, deadline: float, on_progress: Callabl
             on_progress(f"stack {name}: {status}")
 
     return Stack(session.client("cloudformation"), name, lambda: deadline - time.monotonic(), on_status=on_status)
+
+
+def has_bucket(state: StackState | None) -> bool:
+    """Returns whether the stack is a platform already, to whose bucket the code can go. One that was only just imported is none."""
+    return state is not None and state.serves and "ArtifactBucketName" in state.outputs
 
 
 def existing(state: StackState | None, name: str) -> StackState:

@@ -155,6 +155,7 @@ class Removal:
         Raises:
             DeploymentError: something cannot be removed. What went is gone; doing it again goes on from there.
         """
+        _check_protection(inventory, delete_data)
         by_name = {stack.name: stack for stack in inventory.stacks}
         cicd, inference, platform = (by_name.get(name) for name in self.names.stacks)
         for stack in (cicd, inference):
@@ -377,6 +378,16 @@ class Removal:
             lambda: self._deadline - time.monotonic(),
             on_status=_once(lambda status: self.say(f"stack {name}: {status}")),
         )
+
+
+def _check_protection(inventory: Inventory, delete_data: bool) -> None:
+    """Refuses, before anything is gone, what CloudFormation would refuse in the middle of it."""
+    for stack in inventory.stacks:
+        if stack.state.protected and (delete_data or not stack.kept):
+            raise DeploymentError(
+                f"The stack {stack.name} is protected against deletion; nothing was removed. End that first: "
+                f"aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name {stack.name}"
+            )
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:

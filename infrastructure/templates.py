@@ -4,7 +4,8 @@ Only what is needed to talk about a template before it is deployed; what CloudFo
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ _RETAINING = ("Retain", "RetainExceptOnCreate")
 #: What an expression is that only CloudFormation can evaluate.
 UNKNOWN = object()
 _NO_VALUE = object()
+_PLACE = re.compile(r"\$\{(?P<literal>!?)(?P<name>[^}]+)\}")
 
 Json = Any
 
@@ -80,6 +82,22 @@ class Template:
         evaluated = _Scope(self.document, self.defaults | dict(parameters)).evaluate(resource.properties)
         assert isinstance(evaluated, dict)
         return evaluated
+
+    def only(self, kept: Mapping[str, Collection[str]]) -> "Template":
+        """Returns a template of some resources, by logical id with the properties that they keep; their stack's deletion leaves them.
+
+        It has no outputs: an import may not add any.
+        """
+        resources = {
+            name: {
+                "Type": self.resources[name].type,
+                "DeletionPolicy": "Retain",
+                "Properties": {key: self.resources[name].properties[key] for key in properties},
+            }
+            for name, properties in kept.items()
+        }
+        rest = {name: section for name, section in self.document.items() if name not in ("Resources", "Outputs")}
+        return Template({**rest, "Resources": resources})
 
     def what_holds_data(self, *, retained: bool = True) -> "Template":
         """Returns the part of the template that holds data: what survives the stack's deletion, and what that needs.
@@ -189,6 +207,10 @@ class _Scope:
                 return all(self.evaluate(item) for item in argument)
             case "Fn::Or":
                 return any(self.evaluate(item) for item in argument)
+            case "Fn::Sub" if isinstance(argument, str):
+                if not references({function: argument}) <= self._parameters.keys():
+                    return UNKNOWN
+                return _PLACE.sub(lambda place: f"${{{place['name']}}}" if place["literal"] else self._parameters[place["name"]], argument)
             case "Fn::FindInMap":
                 table, first, second = (self.evaluate(item) for item in argument)
                 return self._mappings.get(table, {}).get(first, {}).get(second, UNKNOWN)

@@ -71,7 +71,7 @@ def _words(change: ResourceChange) -> tuple[str, str]:
     if change.action is Action.ADD:
         return "+", "add"
     if change.action is Action.IMPORT:
-        return "+", "take over"
+        return "+", f"take over, {change.physical_id}"
     if change.replacement is Replacement.FALSE:
         return "~", "change"
     kept = ", the old one is kept" if change.policy_action == "ReplaceAndRetain" else ""

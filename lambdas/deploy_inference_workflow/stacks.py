@@ -21,11 +21,12 @@ LAST_POLL_SECONDS = 15.0
 POLL_GROWTH = 1.5
 
 _SERVING = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
-_SUCCEEDED = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
+_SUCCEEDED = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 # Stacks whose creation failed: nothing in them ever served, and CloudFormation can only delete them.
 _DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"})
 # Stacks whose last operation failed and was taken back.
 _TAKEN_BACK = frozenset({"ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"})
+_BEGINNINGS = ("CREATE_IN_PROGRESS", "IMPORT_IN_PROGRESS", "UPDATE_IN_PROGRESS")
 _NO_CHANGE = "No updates are to be performed"
 _BUSY = r"is in \w+_IN_PROGRESS state and can not be updated"
 _CONSEQUENCE = re.compile(r"cancelled|following resource\(s\) failed", re.IGNORECASE)
@@ -43,12 +44,13 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class StackState:
-    """A stack as CloudFormation describes it."""
+    """A stack as CloudFormation describes it; `protected` against deletion or not."""
 
     stack_id: str
     status: str
     parameters: Mapping[str, str]
     outputs: Mapping[str, str]
+    protected: bool = False
 
     @property
     def serves(self) -> bool:
@@ -57,8 +59,11 @@ class StackState:
 
     @property
     def is_leftover(self) -> bool:
-        """Whether this is what a failed creation or deletion left: nothing in it serves, and CloudFormation can only delete it."""
-        return self.status in _DEAD
+        """Whether this is what a failed creation, import or deletion left: nothing in it serves, and CloudFormation can only delete it.
+
+        A stack that lived before an import failed has outputs.
+        """
+        return self.status in _DEAD or (self.status == "IMPORT_ROLLBACK_COMPLETE" and not self.outputs)
 
     @property
     def settled(self) -> bool:
@@ -123,6 +128,7 @@ class Stack:
             stack["StackStatus"],
             {item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", [])},
             {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])},
+            stack.get("EnableTerminationProtection", False),
         )
 
     def settle(self) -> StackState | None:
@@ -257,7 +263,7 @@ class Stack:
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=state.stack_id)
         for event in (event for page in pages for event in page["StackEvents"]):
             status, reason = event.get("ResourceStatus", ""), event.get("ResourceStatusReason", "")
-            if event.get("PhysicalResourceId") == state.stack_id and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+            if event.get("PhysicalResourceId") == state.stack_id and status in _BEGINNINGS:
                 break
             if status.endswith("_FAILED") and event.get("PhysicalResourceId") != state.stack_id and not _CONSEQUENCE.search(reason):
                 reasons.append(f"{event['LogicalResourceId']} ({event['ResourceType']}): {reason or status}")

@@ -46,6 +46,8 @@ _GIVEN_UP = {
     "UPDATE_ROLLBACK_IN_PROGRESS": "UPDATE_ROLLBACK_FAILED",
     "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_COMPLETE",
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_IN_PROGRESS": "IMPORT_ROLLBACK_FAILED",
+    "IMPORT_ROLLBACK_IN_PROGRESS": "IMPORT_ROLLBACK_FAILED",
 }
 
 
@@ -120,6 +122,12 @@ class Engine:
         self.recorder.stack(stack["StackId"], "CREATE_IN_PROGRESS", "User Initiated")
         self.run(stack["StackId"], blueprint)
 
+    def begin_import(self, stack: Document, blueprint: Blueprint) -> None:
+        """Write a new stack and begin to take existing resources, `Importing` by logical id, into it. Call it with the state's lock."""
+        self.state.put_stack(stack)
+        self.recorder.stack(stack["StackId"], "IMPORT_IN_PROGRESS", "User Initiated")
+        self.run(stack["StackId"], blueprint)
+
     def begin_update(self, stack_id: str, fields: Mapping[str, Json], blueprint: Blueprint, **changes: Json) -> None:
         """Begin to update a stack. Call it with the state's lock.
 
@@ -182,6 +190,11 @@ class Engine:
                     self._rollback_update(operation, skip)
                 case "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS":
                     self._clean_up_rollback(operation)
+                case "IMPORT_IN_PROGRESS":
+                    # Interrupted or not: it only looks at what is there, so that it can begin anew.
+                    self._import(operation, blueprint)
+                case "IMPORT_ROLLBACK_IN_PROGRESS":
+                    self._rollback_import(operation)
                 case "DELETE_IN_PROGRESS":
                     self._delete(operation)
         except Stopping:
@@ -243,6 +256,28 @@ class Engine:
             return
         self.state.update_stack(operation.stack_id, Imports=[], Outputs=[])
         self.recorder.stack(operation.stack_id, "ROLLBACK_COMPLETE")
+
+    # --- import -------------------------------------------------------------------------------------------------------------------------------
+
+    def _import(self, operation: Operation, blueprint: Blueprint | None) -> None:
+        stack = self._stack(operation)
+        identifiers: Mapping[str, str] = stack["Importing"]
+
+        def take(resources: Resources, known: Blueprint, name: str) -> None:
+            resources.take(known, name, identifiers[name])
+
+        reason, _, _ = self._forward(operation, blueprint, take)
+        if not reason:
+            self.recorder.stack(operation.stack_id, "IMPORT_COMPLETE")
+            return
+        self.recorder.stack(operation.stack_id, "IMPORT_ROLLBACK_IN_PROGRESS", reason)
+        self._rollback_import(operation)
+
+    def _rollback_import(self, operation: Operation) -> None:
+        # What was taken stays where it is: it was there before.
+        for member in self.state.members(operation.stack_id):
+            self.state.forget_member(member)
+        self.recorder.stack(operation.stack_id, "IMPORT_ROLLBACK_COMPLETE")
 
     # --- update -------------------------------------------------------------------------------------------------------------------------------
 
@@ -435,7 +470,8 @@ class Engine:
             name for name in failures if (member := self.state.member(operation.stack_id, name)) and member.status == "CREATE_FAILED"
         ]
         changed = set(failures) - set(created)
-        return (_failed("create", created) if created else "") + (_failed("update", changed) if changed else "")
+        verb = "import" if self._stack(operation)["StackStatus"] == "IMPORT_IN_PROGRESS" else "update"
+        return (_failed("create", created) if created else "") + (_failed(verb, changed) if changed else "")
 
     def _mark_interrupted(self, operation: Operation, status: str) -> None:
         for member in self.state.members(operation.stack_id):

@@ -126,6 +126,8 @@ class Provider(ABC):
     tags: ClassVar[TagStyle | None] = None
     #: Updating the stack always looks at this resource, also when its properties are the same (nested stacks).
     always_updated: ClassVar[bool] = False
+    #: The property that identifies a resource in ResourcesToImport (the schema's primaryIdentifier); None: the type cannot be imported.
+    imported_by: ClassVar[str | None] = None
     #: The capability that a template with this type must be given.
     capability: ClassVar[str | None] = None
     snapshots: ClassVar[bool] = False

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.cloudformation.blueprint import Blueprint, Policy, Registry
 from localcloud.cloudformation.dynamic import resolve_dynamic
-from localcloud.cloudformation.errors import Cancelled, ResourceFailure, Stopping, already_exists, failure_of
+from localcloud.cloudformation.errors import Cancelled, ResourceFailure, Stopping, already_exists, failure_of, handler_failure
 from localcloud.cloudformation.live import StackLive
 from localcloud.cloudformation.provider import Context, Place, Properties, Provider, generated_name
 from localcloud.cloudformation.recorder import Recorder
@@ -60,6 +60,36 @@ class Resources:
             self._record.member(member, "CREATE_FAILED", "Resource creation cancelled" if isinstance(error, Cancelled) else _reason(error))
             raise
         self._record.member(member, "CREATE_COMPLETE", properties=instance.properties)
+
+    def take(self, blueprint: Blueprint, name: str, identifier: str) -> None:
+        """Take a resource that is there already into the stack, as it is.
+
+        Args:
+            blueprint: The stack's template with its parameters.
+            name: The logical id.
+            identifier: The physical id that the resource must have.
+
+        Raises:
+            ResourceFailure: It is not there, or is another than the template names; the member says so.
+            Cancelled: The operation was ended.
+        """
+        provider = blueprint.resources[name].provider
+        member = Member(self._operation.stack_id, name, provider.type, "IMPORT_IN_PROGRESS", datetime.now(UTC), physical_id=identifier)
+        try:
+            instance = self._wanted(blueprint, name)
+            instance.physical_id = identifier
+            self._record.member(member, "IMPORT_IN_PROGRESS", properties=instance.properties)
+            context, properties = self._context(name), self._resolved(provider, instance.properties)
+            if self._call(provider, provider.identify, context, instance.name, properties) != identifier:
+                raise handler_failure(f"The template names {instance.name}, which is not {identifier}.", "InvalidRequest")
+            if not self._call(provider, provider.exists, context, instance.name, properties):
+                raise handler_failure(f"Resource of type '{provider.type}' with identifier '{identifier}' was not found.", "NotFound")
+            instance.attributes = self._call(provider, provider.attributes_of, context, identifier, properties)
+        except (ResourceFailure, Cancelled, ServiceError) as error:
+            self._record.member(member, "IMPORT_FAILED", _reason(error))
+            raise
+        instance.made, member.current = True, instance
+        self._record.member(member, "IMPORT_COMPLETE", properties=instance.properties)
 
     def change(self, blueprint: Blueprint, name: str) -> None:
         """Bring a resource to what the blueprint wants: nothing, an update in place, a replacement, or a new resource.

@@ -22,6 +22,7 @@ from localcloud.cloudformation.changes import Plan
 from localcloud.cloudformation.drift import Drifts
 from localcloud.cloudformation.engine import Engine
 from localcloud.cloudformation.errors import unsupported, validation_error
+from localcloud.cloudformation.imports import planned
 from localcloud.cloudformation.parameters import ParameterSpec, ParameterValue, declared
 from localcloud.cloudformation.provider import Place, tag_list
 from localcloud.cloudformation.registry import build_registry
@@ -543,10 +544,10 @@ class CloudFormationService(Service):
     # --- change sets --------------------------------------------------------------------------------------------------------------------------
 
     def create_change_set(self, params: Params) -> Params:
-        """Work out what a create or an update would do."""
+        """Work out what a create, an update or an import would do."""
         kind = params.get("ChangeSetType") or "UPDATE"
-        if kind == "IMPORT":
-            raise unsupported("ChangeSetType IMPORT")
+        if kind != "IMPORT" and params.get("ResourcesToImport"):
+            raise validation_error("ResourcesToImport can only be specified for a change set of type IMPORT.")
         name = params["StackName"]
         with self.state.lock:
             stack = self.state.stack(name)
@@ -558,6 +559,8 @@ class CloudFormationService(Service):
                 raise validation_error(
                     f"Stack [{name}] already exists and cannot be created again with the changeSet [{params['ChangeSetName']}]."
                 )
+            if kind == "IMPORT" and stack is not None and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+                raise unsupported("ChangeSetType IMPORT for a stack that exists")
             if kind == "UPDATE":
                 assert stack is not None
                 _check_updatable(stack)
@@ -567,8 +570,9 @@ class CloudFormationService(Service):
                     f"ChangeSet {params['ChangeSetName']} cannot be created due to a mismatch with existing attribute",
                 )
         stack_id = stack["StackId"] if stack is not None else self._new_id("stack", _checked_name(name))
-        present = {"StackId": stack_id, "StackName": name} if stack is None or kind == "CREATE" else stack
+        present = {"StackId": stack_id, "StackName": name} if stack is None or kind != "UPDATE" else stack
         target = self._templates.target(params, present)
+        imports = planned(target.blueprint, params.get("ResourcesToImport") or [], self.state) if kind == "IMPORT" else None
         with self.state.lock:
             if stack is None:
                 if self.state.stack(name) is not None:
@@ -577,6 +581,7 @@ class CloudFormationService(Service):
                 self.state.put_stack(stack)
                 stack = self.engine.recorder.stack(stack_id, "REVIEW_IN_PROGRESS", "User Initiated")
             plan = self._plan(stack, target)
+            changes = plan.changes if imports is None else imports
             empty = not plan and target.fields["Tags"] == (stack.get("Tags") or {}) and kind == "UPDATE"
             change_set_id = self._new_id("changeSet", params["ChangeSetName"])
             reason = "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -593,7 +598,7 @@ class CloudFormationService(Service):
                 "ExecutionStatus": "UNAVAILABLE" if empty else "AVAILABLE",
                 "OnStackFailure": params.get("OnStackFailure"),
                 "Fields": target.fields,
-                "Changes": list(plan.changes.values()),
+                "Changes": list(changes.values()),
             }
             self.state.change_sets.put(change_set_id, document)
         return {"Id": change_set_id, "StackId": stack_id}
@@ -673,7 +678,12 @@ class CloudFormationService(Service):
                 "ClientRequestToken": params.get("ClientRequestToken"),
                 "ChangeSetId": change_set_id,
             }
-            self.engine.begin_create({**self._stack(stack_id), **fields, **more}, target.blueprint)
+            document = {**self._stack(stack_id), **fields, **more}
+            if change_set["Type"] == "IMPORT":
+                identifiers = {change["LogicalResourceId"]: change["PhysicalResourceId"] for change in change_set["Changes"]}
+                self.engine.begin_import({**document, "Importing": identifiers}, target.blueprint)
+            else:
+                self.engine.begin_create(document, target.blueprint)
         return {}
 
     def delete_change_set(self, params: Params) -> Params:
@@ -710,7 +720,7 @@ class CloudFormationService(Service):
             return str(change_set["ExecutionStatus"])
         stack = self.state.stack(change_set["StackId"])
         status = stack["StackStatus"] if stack is not None else "DELETE_COMPLETE"
-        if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "DELETE_COMPLETE"):
+        if status in ("CREATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "DELETE_COMPLETE"):
             return "EXECUTE_COMPLETE"
         return "EXECUTE_IN_PROGRESS" if status.endswith("_IN_PROGRESS") else "EXECUTE_FAILED"
 

@@ -261,9 +261,9 @@ def _plan_document(context: Context, parameters: PlatformParameters, plan: Plan,
         "target": context.target.place(),
         "stack": parameters.stack_name,
         "status": None if plan.state is None else plan.state.status,
-        "steps": 2 if plan.is_fresh else 1,
+        "steps": 3 if plan.adopts else 2 if plan.is_fresh else 1,
         "changes": [document(change) for change in plan.changes],
-        "second_step": [document(change) for change in plan.later],
+        "later_steps": [document(change) for change in plan.later],
         "uploads": list(plan.uploads),
         "costs": costs.document(cost),
     }
@@ -276,7 +276,14 @@ def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, co
     name = parameters.stack_name
     if plan.leftover is not None:
         console.print(f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted, then made anew.")
-    if plan.is_fresh:
+    if plan.adopts:
+        console.print(
+            f"The stack {name} is gone, what outlived it is there: step 1 of 3 takes that into a new stack, as it is. Nothing in it is lost."
+        )
+        print_changes(console, plan.changes)
+        console.print(f"Steps 2 and 3, with {len(plan.uploads)} files of code between them, add the rest: {summary(plan.later)}")
+        print_changes(console, plan.later)
+    elif plan.is_fresh:
         console.print(f"There is no platform yet. Step 1 of 2 creates the stack {name} with the bucket: {summary(plan.changes)}")
         print_changes(console, plan.changes)
         console.print(f"Then {len(plan.uploads)} files of code go to the bucket. Step 2 of 2 adds what runs it: {summary(plan.later)}")

@@ -875,10 +875,91 @@ Resources:
     assert statuses == {"begin": "EXECUTE_COMPLETE", "nothing": "UNAVAILABLE", "go-on": "EXECUTE_COMPLETE", "other": "OBSOLETE"}
     stacks.client.delete_change_set(StackName="changed", ChangeSetName="other")
     assert "ChangeSetNotFound" in refused(stacks.client.describe_change_set, StackName="changed", ChangeSetName="other")
-    assert "ChangeSetType IMPORT is not supported by localcloud" in refused(
+    assert "ChangeSetType IMPORT for a stack that exists is not supported by localcloud" in refused(
         stacks.client.create_change_set, StackName="changed", ChangeSetName="i", ChangeSetType="IMPORT", TemplateBody=template
     )
     stacks.delete("changed")
+
+
+#: What may be imported, and what is wrong in it: (changed template, changed ResourcesToImport, words of the answer).
+IMPORTED = {
+    "B": {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {"BucketName": "was-there"}},
+    "G": {"Type": "AWS::SageMaker::ModelPackageGroup", "DeletionPolicy": "Retain", "Properties": {"ModelPackageGroupName": "was-there"}},
+}
+GROUP_ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/was-there"
+TO_IMPORT = {
+    "B": {"ResourceType": "AWS::S3::Bucket", "ResourceIdentifier": {"BucketName": "was-there"}},
+    "G": {"ResourceType": "AWS::SageMaker::ModelPackageGroup", "ResourceIdentifier": {"ModelPackageGroupArn": GROUP_ARN}},
+}
+
+
+def import_request(template: Json, wanted: Json, **more: Json) -> Json:
+    return {
+        "StackName": "imported",
+        "ChangeSetName": "import",
+        "ChangeSetType": "IMPORT",
+        "TemplateBody": json.dumps({"Resources": template, **more}),
+        "ResourcesToImport": [{"LogicalResourceId": name, **item} for name, item in wanted.items()],
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted", "words"),
+    [
+        (IMPORTED, {}, "ResourcesToImport must be specified"),
+        (IMPORTED, {"B": TO_IMPORT["B"]}, r"\[G\] is missing from ResourceToImport list"),
+        ({"B": IMPORTED["B"]}, TO_IMPORT, r"\[G\] to import do not exist in the template"),
+        ({"B": {**IMPORTED["B"], "DeletionPolicy": None}}, {"B": TO_IMPORT["B"]}, "must have DeletionPolicy"),
+        ({"B": IMPORTED["B"]}, {"B": {**TO_IMPORT["B"], "ResourceType": "AWS::SQS::Queue"}}, "is of type AWS::S3::Bucket in the template"),
+        ({"B": IMPORTED["B"]}, {"B": {**TO_IMPORT["B"], "ResourceIdentifier": {"Arn": "x"}}}, r"must be \[BucketName\]"),
+        ({"B": {**IMPORTED["B"], "Properties": {}}}, {"B": TO_IMPORT["B"]}, "must have BucketName in the template"),
+        (
+            {"Q": {"Type": "AWS::SQS::Queue", "DeletionPolicy": "Retain"}},
+            {"Q": {"ResourceType": "AWS::SQS::Queue", "ResourceIdentifier": {"QueueUrl": "x"}}},
+            "Import of a resource of type AWS::SQS::Queue is not supported by localcloud",
+        ),
+    ],
+)
+def test_an_import_that_does_not_fit_is_refused(stacks: Stacks, template: Json, wanted: Json, words: str) -> None:
+    template = {name: {key: value for key, value in resource.items() if value is not None} for name, resource in template.items()}
+    with pytest.raises(ClientError, match=words):
+        stacks.client.create_change_set(**import_request(template, wanted))
+    assert "does not exist" in refused(stacks.client.describe_stacks, StackName="imported")
+
+
+def test_an_import_takes_what_is_there_as_it_is_and_a_failed_one_leaves_it(stacks: Stacks, region: Any) -> None:
+    s3, sagemaker = region.client("s3"), region.client("sagemaker")
+    s3.create_bucket(Bucket="was-there")
+    s3.put_object(Bucket="was-there", Key="kept", Body=b"x")
+    outputs = {"Outputs": {"Name": {"Value": {"Ref": "B"}}}}
+    assert "cannot modify or add [Outputs]" in refused(stacks.client.create_change_set, **import_request(IMPORTED, TO_IMPORT, **outputs))
+    stacks._ids["imported"] = stacks.client.create_change_set(**import_request(IMPORTED, TO_IMPORT))["StackId"]
+    changes = stacks.client.describe_change_set(StackName="imported", ChangeSetName="import")["Changes"]
+    assert {(item["ResourceChange"]["Action"], item["ResourceChange"]["PhysicalResourceId"]) for item in changes} == {
+        ("Import", "was-there"),
+        ("Import", GROUP_ARN),
+    }
+    stacks.client.execute_change_set(StackName="imported", ChangeSetName="import")
+    assert stacks.settled("imported")["StackStatus"] == "IMPORT_ROLLBACK_COMPLETE"
+    assert stacks.resources("imported") == {}
+    assert f"identifier '{GROUP_ARN}' was not found" in stacks.reasons("imported")["G"]
+    stacks.delete("imported")
+
+    sagemaker.create_model_package_group(ModelPackageGroupName="was-there")
+    stacks._ids["imported"] = stacks.client.create_change_set(**import_request(IMPORTED, TO_IMPORT))["StackId"]
+    stacks.client.execute_change_set(StackName="imported", ChangeSetName="import")
+    assert stacks.settled("imported")["StackStatus"] == "IMPORT_COMPLETE"
+    assert set(stacks.resources("imported")) == {"B", "G"}
+    assert stacks.client.list_change_sets(StackName="imported")["Summaries"][0]["ExecutionStatus"] == "EXECUTE_COMPLETE"
+    second = {**import_request({"B": IMPORTED["B"]}, {"B": TO_IMPORT["B"]}), "StackName": "thief"}
+    assert "already belongs to the stack imported" in refused(stacks.client.create_change_set, **second)
+    # From here on it is a stack like any other.
+    queue = {"Q": {"Type": "AWS::SQS::Queue"}}
+    stacks.client.update_stack(StackName="imported", TemplateBody=json.dumps({"Resources": IMPORTED | queue, **outputs}))
+    assert stacks.settled("imported")["StackStatus"] == "UPDATE_COMPLETE"
+    stacks.delete("imported")
+    assert s3.get_object(Bucket="was-there", Key="kept")["Body"].read() == b"x"
+    sagemaker.delete_model_package_group(ModelPackageGroupName="was-there")
 
 
 # --- stacks in stacks, and things under way ---------------------------------------------------------------------------------------------------

@@ -182,6 +182,18 @@ def test_settings_that_come_with_a_version_that_fails_are_taken_back_too(
     poll(lambda: product.dead_letters()[len(dead_letters) :])
 
 
+def test_production_goes_on_with_a_platform_that_was_deleted_by_hand_and_came_back(product: Product, poll: Callable[..., Any]) -> None:
+    cloudformation = product.client("cloudformation")
+    platform = cloudformation.describe_stacks(StackName="scones-platform")["Stacks"][0]["StackId"]
+    cloudformation.delete_stack(StackName=platform)
+    poll(lambda: cloudformation.describe_stacks(StackName=platform)["Stacks"][0]["StackStatus"] == "DELETE_COMPLETE")
+    assert product.deploy(confidence_threshold=0.8).change == "created"
+    # The roles that the stack of production worked with are gone; it gets the new ones, the model's among them.
+    assert refresh_inference(product, product.outputs) == "updated"
+    assert serving(product)["endpoint"][0] == "InService"
+    assert product.classify()["decision"] == "accepted"
+
+
 def test_the_stack_can_be_deleted_and_leaves_nothing(product: Product) -> None:
     cloudformation = product.client("cloudformation")
     cloudformation.delete_stack(StackName=STACK)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner
 from conftest import Region
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
+from infrastructure.adoption import Adoption
+from infrastructure.deploy import PlatformParameters, watched_stack
 from localcloud.errors import ServiceError
 from scones.cli import cli
 from scones.errors import ExitCode, SconesError
@@ -42,7 +46,7 @@ def test_a_dry_run_in_a_fresh_account_shows_both_steps_and_leaves_nothing(region
     assert (plan["outcome"], plan["steps"], plan["status"]) == ("planned", 2, None)
     assert {change["action"] for change in plan["changes"]} == {"Add"}
     assert "ArtifactBucket" in {change["resource"] for change in plan["changes"]}
-    assert "DeployFunction" in {change["resource"] for change in plan["second_step"]}
+    assert "DeployFunction" in {change["resource"] for change in plan["later_steps"]}
     assert plan["costs"]["monthly"] >= plan["costs"]["monthly_when_idle"] > 0
     assert stacks(region) == {}
     text = scones("aws", "bootstrap", "--dry-run").stdout
@@ -151,6 +155,58 @@ def test_a_code_file_that_was_deleted_is_uploaded_again(region: Region) -> None:
     assert scones("aws", "bootstrap", "--dry-run", "--json").document["uploads"] == [key]
     assert scones("aws", "bootstrap", "--yes", "--json").document["uploaded"] == [key]
     s3.head_object(Bucket=BUCKET, Key=key)
+
+
+def test_a_platform_whose_stack_was_deleted_by_hand_comes_back_with_all_that_it_held(region: Region, poll: Callable[..., Any]) -> None:
+    client, s3, sagemaker = region.client("cloudformation"), region.client("s3"), region.client("sagemaker")
+    s3.put_object(Bucket=BUCKET, Key="raw/photo", Body=b"irreplaceable")
+    group = sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"][0]["ModelPackageGroupArn"]
+    client.delete_stack(StackName=PLATFORM)
+    poll(lambda: PLATFORM not in stacks(region))
+    s3.delete_bucket_lifecycle(Bucket=BUCKET)
+    plan = scones("aws", "bootstrap", "--dry-run", "--json").document
+    assert (plan["steps"], {(change["action"], change["physical_id"]) for change in plan["changes"]}) == (
+        3,
+        {("Import", BUCKET), ("Import", group)},
+    )
+    assert stacks(region) == {}
+    assert f"take over, {BUCKET}" in scones("aws", "bootstrap", "--dry-run").stdout
+    answer = scones("aws", "bootstrap", "--yes")
+    assert answer.error is None
+    assert "is created" in answer.stdout
+    assert stacks(region) == {PLATFORM: "UPDATE_COMPLETE"}
+    assert s3.get_object(Bucket=BUCKET, Key="raw/photo")["Body"].read() == b"irreplaceable"
+    # What was changed meanwhile is as the template says.
+    assert s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    owned = client.describe_stack_resources(StackName=PLATFORM)["StackResources"]
+    assert {BUCKET, group} <= {resource["PhysicalResourceId"] for resource in owned}
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "unchanged"
+    # A second deletion leaves it all behind once more: importing made nothing less safe.
+    client.delete_stack(StackName=PLATFORM)
+    poll(lambda: PLATFORM not in stacks(region))
+    s3.head_object(Bucket=BUCKET, Key="raw/photo")
+
+
+def test_what_broke_off_after_the_import_goes_on_there(region: Region) -> None:
+    session = boto3.Session()
+    stack = watched_stack(session, PLATFORM, time.monotonic() + 60, lambda line: None)
+    parameters = PlatformParameters()
+    assert Adoption(session, stack, parameters.project, parameters.for_template()).adopt(None)
+    assert stacks(region) == {PLATFORM: "IMPORT_COMPLETE"}
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "created"
+    assert stacks(region) == {PLATFORM: "UPDATE_COMPLETE"}
+    assert region.client("s3").get_bucket_policy(Bucket=BUCKET)["Policy"]
+
+
+def test_a_namesake_that_is_not_the_project_s_is_not_taken_over(region: Region) -> None:
+    s3 = region.client("s3")
+    s3.create_bucket(Bucket="other-dev-123456789012-us-east-1")
+    error = scones("aws", "bootstrap", "--yes", "--set", "project.name=other").error
+    assert isinstance(error, SconesError)
+    assert "already exists, and is not of this project: it lacks the tag project=other" in error.message
+    assert "project.name" in str(error.hint)
+    assert stacks(region) == {PLATFORM: "UPDATE_COMPLETE"}
+    s3.delete_bucket(Bucket="other-dev-123456789012-us-east-1")
 
 
 def test_what_was_packaged_is_deployed_as_it_is_and_with_the_role_that_is_named(region: Region, tmp_path: Path) -> None:

@@ -146,6 +146,17 @@ def test_bootstrap_brings_the_rest_back_to_the_same_data(product: Product) -> No
     product.settled("CREATE_COMPLETE", arn)
 
 
+def test_a_protected_stack_is_refused_before_anything_is_gone(product: Product) -> None:
+    client = product.client("cloudformation")
+    client.update_termination_protection(StackName="scones-platform", EnableTerminationProtection=True)
+    before = stacks(product)
+    error = scones("aws", "destroy", "--confirm", "scones", "--delete-data").error
+    assert isinstance(error, SconesError)
+    assert "scones-platform is protected against deletion; nothing was removed" in error.message
+    assert stacks(product) == before
+    client.update_termination_protection(StackName="scones-platform", EnableTerminationProtection=False)
+
+
 def test_with_its_data_nothing_is_left(product: Product) -> None:
     answer = scones("aws", "destroy", "--confirm", "scones", "--delete-data", "--json")
     assert answer.document["outcome"] == "removed"

@@ -232,6 +232,16 @@ class Stacks:
         self.engine.work()
         return self.stack(name)
 
+    def take(self, template: Json, identifiers: dict[str, str], name: str = "s") -> Document:
+        """Import resources into a new stack and return it when that has ended."""
+        new = {"StackId": self.id(name), "StackName": name}
+        target = self.templates.target(_request(template, {}), new)
+        document = {**new, "StackStatus": "REVIEW_IN_PROGRESS", "CreationTime": _now(), "Importing": identifiers, **target.fields}
+        with self.state.lock:
+            self.engine.begin_import(document, target.blueprint)
+        self.engine.work()
+        return self.stack(name)
+
     def update(self, template: Json, name: str = "s", **fields: Json) -> Document:
         """Update a stack and return it when that has ended."""
         stack = self.stack(name)

@@ -46,9 +46,17 @@ class FakeRegion:
                 UpdateStack=lambda params: self._change("UPDATE", params),
                 DescribeStackEvents=self._events,
             ),
-            "s3": lambda: fake_client("s3", HeadObject=self._head, PutObject=self._put),
+            "s3": lambda: fake_client("s3", HeadObject=self._head, PutObject=self._put, GetBucketTagging=self._no_bucket),
+            "sagemaker": lambda: fake_client("sagemaker", DescribeModelPackageGroup=self._no_group),
+            "sts": lambda: fake_client("sts", GetCallerIdentity=lambda params: {"Account": ACCOUNT}),
             "lambda": lambda: fake_client("lambda", Invoke=self._invoke),
         }[service]()
+
+    def _no_bucket(self, params: dict[str, Any]) -> dict[str, Any]:
+        raise AwsError("NoSuchBucket", "The specified bucket does not exist")
+
+    def _no_group(self, params: dict[str, Any]) -> dict[str, Any]:
+        raise AwsError("ValidationException", "ModelPackageGroup arn:aws:sagemaker:... does not exist.")
 
     def _describe(self, params: dict[str, Any]) -> dict[str, Any]:
         status, parameters = self.status, self.parameters

@@ -239,6 +239,35 @@ def test_killed_at_every_moment_of_a_delete(luck: int) -> None:
     raise AssertionError("the delete does not end")
 
 
+NAMED = template(A=box(Name="a", Size=1), B=box(Name="b", Size=2))
+
+
+@pytest.mark.parametrize(("missing", "status", "taken"), [(None, "IMPORT_COMPLETE", {"A", "B"}), ("b", "IMPORT_ROLLBACK_COMPLETE", set())])
+def test_killed_at_every_moment_of_an_import(missing: str | None, status: str, taken: set[str]) -> None:
+    for moment, stacks in every_moment():
+        for name in {"a", "b"} - {missing}:
+            stacks.world.change(lambda name=name, world=stacks.world: world.things.__setitem__(name, {"Size": 7}))  # type: ignore[misc]
+        stacks.world.flush()
+        before = copy.deepcopy(stacks.world.things)
+        killed, again = recovered(stacks, lambda stacks=stacks: stacks.take(NAMED, {"A": "a", "B": "b"}), moment, 0)  # type: ignore[misc]
+        stack = again.state.stack(again.id("s"))
+        # Whatever happens, nothing about what was there is changed.
+        assert again.world.things == before
+        if stack is not None and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+            assert stack["StackStatus"] == status
+            assert {member.logical_id for member in again.state.members(again.id("s"))} == taken
+        again.database.close()
+        if not killed:
+            return
+    raise AssertionError("the import does not end")
+
+
+def test_an_import_of_another_resource_than_the_template_names_fails(stacks: Stacks) -> None:
+    stacks.world.things |= {"a": {}, "b": {}}
+    assert stacks.take(NAMED, {"A": "a", "B": "a"})["StackStatus"] == "IMPORT_ROLLBACK_COMPLETE"
+    assert "names b, which is not a" in stacks.reasons()["B", "IMPORT_FAILED"]
+
+
 @pytest.fixture
 def stacks(tmp_path: Path) -> Stacks:
     return Stacks(tmp_path)

@@ -120,6 +120,7 @@ class Bucket(Provider):
     replaced_by: ClassVar[frozenset[str]] = frozenset(("BucketName",))
     attributes: ClassVar[frozenset[str]] = frozenset(("Arn", "DomainName", "DualStackDomainName", "RegionalDomainName", "WebsiteURL"))
     name: ClassVar[NameRule] = NameRule("BucketName", 63, lower=True)
+    imported_by: ClassVar[str | None] = "BucketName"
     tags: ClassVar[TagStyle | None] = TagStyle.LIST
 
     def exists(self, context: Context, name: str, properties: Properties) -> bool:

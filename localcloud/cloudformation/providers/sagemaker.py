@@ -310,6 +310,7 @@ class ModelPackageGroup(_Described):
     replaced_by: ClassVar[frozenset[str]] = frozenset(("ModelPackageGroupName", "ModelPackageGroupDescription"))
     attributes: ClassVar[frozenset[str]] = frozenset(("ModelPackageGroupArn", "ModelPackageGroupStatus"))
     name: ClassVar[NameRule] = NameRule("ModelPackageGroupName", 63, lower=True)
+    imported_by: ClassVar[str | None] = "ModelPackageGroupArn"
 
     def attributes_of(self, context: Context, physical_id: str, properties: Properties) -> dict[str, Json]:
         """Return ARN and status."""
