@@ -67,6 +67,7 @@ class PlatformParameters:
     encryption_key_arn: str = ""
     access_log_bucket_name: str = ""
     mlflow_tracking_server_arn: str = ""
+    mlflow_app_arn: str = ""
     monthly_budget: int = 0
 
     @property

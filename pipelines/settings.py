@@ -134,14 +134,17 @@ class MlflowSettings(_Section):
 
     tracking_uri: str | None = Field(
         min_length=1,
-        description="MLflow tracking server that jobs log to; null switches tracking off. Part of the steps' cache key: keep it stable.",
+        description="MLflow tracking server that jobs log to: its URL, or the ARN of SageMaker's tracking server or MLflow app; null switches tracking off. Part of the steps' cache key: keep it stable.",
     )
     experiment: str = Field(min_length=1, max_length=250, description="Name of the MLflow experiment.")
 
     @model_validator(mode="after")
     def _the_jobs_may_log_there(self) -> MlflowSettings:
-        if self.tracking_uri and self.tracking_uri.startswith("arn:") and ":mlflow-tracking-server/" not in self.tracking_uri:
-            raise ValueError("tracking_uri is a URL, or the ARN of a SageMaker tracking server (arn:…:mlflow-tracking-server/NAME)")
+        uri = self.tracking_uri or ""
+        if uri.startswith("arn:") and not any(kind in uri for kind in (":mlflow-tracking-server/", ":mlflow-app/")):
+            raise ValueError(
+                "tracking_uri is a URL, or the ARN of a SageMaker tracking server (arn:…:mlflow-tracking-server/NAME) or MLflow app (arn:…:mlflow-app/ID)"
+            )
         return self
 
 

@@ -87,7 +87,8 @@ def platform_parameters(settings: Settings) -> PlatformParameters:
         encryption_key_arn=platform.encryption_key_arn or "",
         access_log_bucket_name=platform.access_log_bucket or "",
         # A server elsewhere is none of IAM's business.
-        mlflow_tracking_server_arn=tracking if tracking.startswith("arn:") else "",
+        mlflow_tracking_server_arn=tracking if ":mlflow-tracking-server/" in tracking else "",
+        mlflow_app_arn=tracking if ":mlflow-app/" in tracking else "",
         monthly_budget=platform.monthly_budget_usd,
     )
 

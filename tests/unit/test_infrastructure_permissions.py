@@ -32,6 +32,7 @@ EXAMPLES = {
     "ConnectionArn": f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/1",
     "GitHubOidcProviderArn": "",
     "EncryptionKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
+    "MlflowAppArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-app/app-1",
     "MlflowTrackingServerArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-tracking-server/tracking",
     "MonthlyBudget": "100",
     "NotificationTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:notifications",

@@ -16,6 +16,7 @@ from scones.platform import platform_parameters
 PARAMETERS = Template.read(PLATFORM_TEMPLATE).document["Parameters"]
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234"
 BOUNDARY = "arn:aws:iam::123456789012:policy/team/boundary"
+APP = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-app/app-1"
 SERVER = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/tracking"
 
 
@@ -39,6 +40,8 @@ def test_what_the_settings_leave_alone_is_as_the_template_says() -> None:
         ("platform.monthly_budget_usd=250", "MonthlyBudget", "250"),
         (f"mlflow.tracking_uri={SERVER}", "MlflowTrackingServerArn", SERVER),
         ("registry.approval_status=Approved", "NewVersionsMayBe", "Approved"),
+        (f"mlflow.tracking_uri={APP}", "MlflowAppArn", APP),
+        (f"mlflow.tracking_uri={APP}", "MlflowTrackingServerArn", ""),
         ("mlflow.tracking_uri=https://mlflow.example.com", "MlflowTrackingServerArn", ""),
         ("production.kind=instance", "ServingMode", "instance"),
         ("production.instance_type=ml.m5.large", "ServingInstanceType", "ml.m5.large"),
