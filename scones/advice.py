@@ -33,8 +33,8 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"already exists", re.IGNORECASE),
-        "Something of that name was made by somebody else: choose another project.name. (Bucket and registry of a platform stack that was deleted by hand are "
-        "taken over by scones aws bootstrap; delete nothing of them.)",
+        "Something of that name was made by somebody else, or outlived an earlier stack: look before you delete anything, or choose another project.name. "
+        "(Bucket and registry of a platform stack that was deleted by hand are taken over by scones aws bootstrap.)",
     ),
     (
         re.compile(r"HandlerErrorCode: NotFound|does not exist|Could not find", re.IGNORECASE),

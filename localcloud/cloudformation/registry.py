@@ -41,6 +41,7 @@ _PROVIDERS: tuple[type[Provider], ...] = (
     events.EventBus,
     events.Rule,
     iam.ManagedPolicy,
+    iam.OIDCProvider,
     iam.Policy,
     iam.Role,
     kms.Alias,

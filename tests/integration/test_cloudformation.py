@@ -73,6 +73,13 @@ Resources:
     Type: AWS::IAM::ManagedPolicy
     Properties:
       PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "sns:*", Resource: "*", Sid: !Ref Suffix}]}
+  Identities:
+    Type: AWS::IAM::OIDCProvider
+    Properties:
+      Url: !Sub https://${AWS::StackName}.example.com
+      ClientIdList: [everybody, !Sub "for-${Retention}"]
+      ThumbprintList: [!Sub "${Retention}000000000000000000000000000000000000000"]
+      Tags: [{Key: suffix, Value: !Ref Suffix}]
   DeadLetters: {Type: AWS::SQS::Queue}
   Queue:
     Type: AWS::SQS::Queue
@@ -324,6 +331,9 @@ def observed(region: Any, resources: dict[str, str], stack: str) -> dict[str, Js
                 for name in c("iam").list_role_policies(RoleName=r["Role"])["PolicyNames"]
             },
         },
+        "Identities": _without(
+            c("iam").get_open_id_connect_provider(OpenIDConnectProviderArn=r["Identities"]), "CreateDate", "ResponseMetadata"
+        ),
         "Managed": c("iam").get_policy_version(
             PolicyArn=r["Managed"], VersionId=c("iam").get_policy(PolicyArn=r["Managed"])["Policy"]["DefaultVersionId"]
         )["PolicyVersion"]["Document"],
@@ -403,6 +413,7 @@ def everything(region: Any) -> dict[str, Json]:
         "buckets": [bucket["Name"] for bucket in c("s3").list_buckets()["Buckets"] if "custom-resource-response" not in bucket["Name"]],
         "roles": [role["RoleName"] for role in c("iam").list_roles()["Roles"]],
         "policies": [policy["Arn"] for policy in c("iam").list_policies(Scope="Local")["Policies"]],
+        "identity providers": c("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"],
         "queues": c("sqs").list_queues().get("QueueUrls", []),
         "topics": c("sns").list_topics()["Topics"],
         "subscriptions": c("sns").list_subscriptions()["Subscriptions"],

@@ -135,7 +135,7 @@ def test_a_delivery_that_cannot_be_made_leaves_nothing_and_the_next_try_makes_it
 
 def test_with_github_actions_there_is_a_role_for_one_branch_and_nothing_that_runs(region: Region) -> None:
     provider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
-    chosen = ("cicd.source=github-actions", "cicd.repository=owner/name", f"cicd.github_oidc_provider_arn={provider}")
+    chosen = ("cicd.source=github-actions", "cicd.repository=owner/name")
     answer = scones("cicd", "deploy", *(word for one in chosen for word in ("--set", one)), "--yes", "--json").document
     assert answer["outcome"] == "created"
     (role,) = (role for role in region.client("iam").list_roles()["Roles"] if "GitHubActionsRole" in role["RoleName"])
@@ -143,6 +143,8 @@ def test_with_github_actions_there_is_a_role_for_one_branch_and_nothing_that_run
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Federated": provider}
     assert statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"] == "repo:owner/name:ref:refs/heads/main"
+    made = region.client("iam").get_open_id_connect_provider(OpenIDConnectProviderArn=provider)
+    assert (made["Url"], made["ClientIDList"]) == ("token.actions.githubusercontent.com", ["sts.amazonaws.com"])
     assert region.client("codepipeline").list_pipelines()["pipelines"] == []
     assert "GitHub Actions delivers" in refused("cicd", "status").message
 

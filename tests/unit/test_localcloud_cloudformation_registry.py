@@ -31,6 +31,8 @@ REPLACEMENT_DIFFERENCES: dict[str, set[str]] = {
 STRICTER: dict[str, str] = {
     # AWS's schema marks neither; its documentation says that both are required.
     "AWS::Events::Rule": "/Tags/* requires [], not ['Key', 'Value']",
+    # AWS's schema marks none; without it there is nothing to make.
+    "AWS::IAM::OIDCProvider": " requires [], not ['Url']",
     # On AWS the routing may come from DeploymentPreference, which is not supported here.
     "AWS::StepFunctions::StateMachineAlias": " requires [], not ['RoutingConfiguration']",
 }

@@ -185,6 +185,67 @@ class Policy(_Attached):
         )
 
 
+class OIDCProvider(Provider):
+    """AWS::IAM::OIDCProvider. It is recorded: no token of somebody else's opens a role here."""
+
+    type: ClassVar[str] = "AWS::IAM::OIDCProvider"
+    schema: ClassVar[Object] = Object(
+        {"ClientIdList": STRINGS, "Tags": TAG_LIST, "ThumbprintList": STRINGS, "Url": STRING}, required=("Url",)
+    )
+    replaced_by: ClassVar[frozenset[str]] = frozenset(("Url",))
+    attributes: ClassVar[frozenset[str]] = frozenset(("Arn",))
+    name: ClassVar[NameRule] = NameRule("Url", 255)
+    tags: ClassVar[TagStyle | None] = TagStyle.LIST
+
+    def identify(self, context: Context, name: str, properties: Properties) -> str:
+        """Return the ARN, which has the URL without its scheme."""
+        return context.place.arn("iam", f"oidc-provider/{name.removeprefix('https://')}", region="")
+
+    def exists(self, context: Context, name: str, properties: Properties) -> bool:
+        """Return whether there is a provider of this URL."""
+        try:
+            context.clients("iam").get_open_id_connect_provider(OpenIDConnectProviderArn=self.identify(context, name, properties))
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchEntity":
+                return False
+            raise
+        return True
+
+    def create(self, context: Context, name: str, properties: Properties) -> str:
+        """Create the provider."""
+        client = context.clients("iam")
+        request = {
+            api: properties[key]
+            for key, api in (("ClientIdList", "ClientIDList"), ("ThumbprintList", "ThumbprintList"), ("Tags", "Tags"))
+            if key in properties
+        }
+        return str(client.create_open_id_connect_provider(Url=name, **request)["OpenIDConnectProviderArn"])
+
+    def update(self, context: Context, physical_id: str, old: Properties, new: Properties) -> None:
+        """Change what differs."""
+        client, arn = context.clients("iam"), {"OpenIDConnectProviderArn": physical_id}
+        before, after = set(old.get("ClientIdList") or ()), set(new.get("ClientIdList") or ())
+        for audience in sorted(after - before):
+            client.add_client_id_to_open_id_connect_provider(**arn, ClientID=audience)
+        for audience in sorted(before - after):
+            client.remove_client_id_from_open_id_connect_provider(**arn, ClientID=audience)
+        if changed(old, new, "ThumbprintList"):
+            client.update_open_id_connect_provider_thumbprint(**arn, ThumbprintList=new.get("ThumbprintList") or [])
+        to_set, to_remove = tag_changes(old, new)
+        if to_set:
+            client.tag_open_id_connect_provider(**arn, Tags=tag_list(to_set))
+        if to_remove:
+            client.untag_open_id_connect_provider(**arn, TagKeys=to_remove)
+
+    def attributes_of(self, context: Context, physical_id: str, properties: Properties) -> dict[str, Json]:
+        """Return the ARN."""
+        return {"Arn": physical_id}
+
+    def delete(self, context: Context, physical_id: str, properties: Properties) -> None:
+        """Delete the provider."""
+        context.clients("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=physical_id)
+
+
 class ManagedPolicy(_Attached):
     """AWS::IAM::ManagedPolicy."""
 
