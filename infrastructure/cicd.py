@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from infrastructure.buckets import empty_bucket
 from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions
 from infrastructure.packaging import ROOT
 from infrastructure.templates import Template, template_body
@@ -62,7 +63,7 @@ class DeliveryPlan:
 
     Attributes:
         state: The stack as it was found.
-        change_set: What waits to be executed; None when nothing would change, or when what a failed creation left is in the way.
+        change_set: What waits to be executed; None when nothing would change, or when what a failed creation or deletion left is in the way.
         changes: What happens to resources.
     """
 
@@ -72,7 +73,7 @@ class DeliveryPlan:
 
     @property
     def leftover(self) -> StackState | None:
-        """What a failed creation left, which goes first."""
+        """What a failed creation or deletion left, which goes first."""
         return None if self.state is None or not self.state.is_leftover or self.state.status == "REVIEW_IN_PROGRESS" else self.state
 
     @property
@@ -85,14 +86,15 @@ class DeliveryStack:
     """Plans and makes the delivery stack.
 
     Args:
-        client: a boto3 CloudFormation client.
+        session: a boto3 session.
         stack: the delivery stack.
         parameters: what the settings and the platform say.
     """
 
-    def __init__(self, client: Any, stack: Stack, parameters: CicdParameters) -> None:
+    def __init__(self, session: Any, stack: Stack, parameters: CicdParameters) -> None:
+        self._session = session
         self._stack = stack
-        self._change_sets = ChangeSets(client, stack)
+        self._change_sets = ChangeSets(session.client("cloudformation"), stack)
         self._parameters = parameters
 
     def plan(self) -> DeliveryPlan:
@@ -122,9 +124,18 @@ class DeliveryStack:
         """
         change_set = plan.change_set
         if plan.leftover is not None:
-            self._stack.delete(plan.leftover)
+            self._delete(plan.leftover)
             change_set = self._change_sets.prepare(desired_cicd(self._parameters))
         if change_set is None:
             return Change.UNCHANGED
         self._change_sets.execute(change_set)
         return Change.CREATED if change_set.creates_stack else Change.UPDATED
+
+    def _delete(self, leftover: StackState) -> None:
+        """Deletes what is left of a stack, and what its bucket holds: sources and artifacts, which are made again from the repository."""
+        pages = self._session.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=leftover.stack_id)
+        for item in (item for page in pages for item in page["StackResourceSummaries"]):
+            # What CloudFormation tried to delete is the stack's own; a namesake that kept it from being made is not.
+            if item["ResourceType"] == "AWS::S3::Bucket" and item["ResourceStatus"] == "DELETE_FAILED":
+                empty_bucket(self._session.client("s3"), item["PhysicalResourceId"])
+        self._stack.delete(leftover)

@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infrastructure.buckets import empty_bucket
 from infrastructure.templates import Template
 from lambdas.deploy_inference_workflow.errors import DeploymentError, DeploymentInProgressError
 from lambdas.deploy_inference_workflow.retirement import Hosting
@@ -20,7 +21,6 @@ from lambdas.deploy_inference_workflow.stacks import Desired, Stack, StackState
 #: Marks a stack whose data shall go; CloudFormation takes a new DeletionPolicy only together with another change.
 _MARK = {"data": "to-be-deleted"}
 _GROUP = "AWS::SageMaker::ModelPackageGroup"
-_KEYS_PER_REQUEST = 1000
 _POLL_SECONDS = 0.1
 _LAST_POLL_SECONDS = 10.0
 
@@ -208,7 +208,7 @@ class Removal:
         if found.kept and not delete_data:
             return
         for bucket in found.buckets.values():
-            self.say(f"bucket {bucket}: {self._empty(bucket)} objects and versions deleted")
+            self.say(f"bucket {bucket}: {empty_bucket(self.session.client('s3'), bucket)} objects and versions deleted")
         if delete_data and _GROUP in found.resources.values():
             for arn in list(self._model_versions()):
                 self.session.client("sagemaker").delete_model_package(ModelPackageName=arn)
@@ -350,26 +350,6 @@ class Removal:
             if not _is_gone(error):
                 raise
         return Contents(bucket, versions, size)
-
-    def _empty(self, bucket: str) -> int:
-        """Deletes every version, delete marker and unfinished upload; returns how many."""
-        s3, deleted = self.session.client("s3"), 0
-        try:
-            for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, MaxKeys=_KEYS_PER_REQUEST):
-                found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-                if found:
-                    objects = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
-                    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-                    for failed in answer.get("Errors", ()):
-                        raise DeploymentError(f"s3://{bucket}/{failed['Key']} cannot be deleted: {failed['Code']}: {failed['Message']}")
-                    deleted += len(found)
-            for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
-                for upload in page.get("Uploads", ()):
-                    s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        except ClientError as error:
-            if not _is_gone(error):
-                raise
-        return deleted
 
     def _stack(self, name: str) -> Stack:
         return Stack(

@@ -19,7 +19,8 @@ from scones.errors import ExitCode, SconesError
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+#: A build that is broken off leaves a virtual environment with tens of thousands of files, which are removed first.
+STOP_SECONDS = 60.0
 _LEAST_FREE_BYTES = 1_000_000
 
 

@@ -59,10 +59,8 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
         )
     parameters = _parameters(context, settings, dry_run=dry_run)
     say = context.output.note
-    client = context.target.client("cloudformation")
-    delivery = DeliveryStack(
-        client, watched_stack(context.target.session, parameters.stack_name, time.monotonic() + STACK_SECONDS, say), parameters
-    )
+    session = context.target.session
+    delivery = DeliveryStack(session, watched_stack(session, parameters.stack_name, time.monotonic() + STACK_SECONDS, say), parameters)
     say(f"{context.target.place()}, stage {settings.stage}: what would the stack {parameters.stack_name} change? ...")
     plan = delivery.plan()
     cost = estimate_delivery(parameters.for_template())
@@ -270,7 +268,9 @@ def _print_plan(console: Console, parameters: CicdParameters, plan: DeliveryPlan
 
     name = parameters.stack_name
     if plan.leftover is not None:
-        console.print(f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted, then made anew.")
+        console.print(
+            f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted with what is in its bucket, then made anew."
+        )
     if plan.changes_nothing:
         console.print(f"No changes: the stack {name} is as the sources and the settings say.")
         return

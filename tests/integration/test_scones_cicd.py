@@ -231,6 +231,18 @@ def test_a_new_connection_has_to_be_authorized_by_a_person_and_the_place_is_name
     assert (again["outcome"], len(again["next"])) == ("unchanged", 1)
 
 
+def test_a_stack_that_was_deleted_by_hand_as_far_as_that_goes_is_made_anew(region: Region, poll: Callable[..., Any]) -> None:
+    cloudformation, s3 = region.client("cloudformation"), region.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="_source/source.zip", Body=b"x")
+    cloudformation.delete_stack(StackName=STACK)
+    poll(lambda: cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["StackStatus"] == "DELETE_FAILED")
+    answer = scones("cicd", "deploy", *S3, "--yes")
+    assert answer.error is None
+    assert "is in DELETE_FAILED: nothing in it serves. It is deleted with what is in its bucket, then made anew." in answer.stderr
+    assert cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
+    assert s3.list_object_versions(Bucket=BUCKET).get("Versions", []) == []
+
+
 def test_destroy_takes_the_delivery_with_its_bucket(region: Region) -> None:
     assert scones("aws", "destroy", "--confirm", "scones").error is None
     assert STACK not in stacks(region)
