@@ -38,6 +38,11 @@ def cloud_dir(state_dir: Path) -> Path:
     return state_dir / "localcloud"
 
 
+def has_state(folder: Path) -> bool:
+    """Return whether localcloud kept state in its folder, which it goes on from when it starts."""
+    return (folder / "localcloud.db").exists()
+
+
 def find_running(state_dir: Path) -> Running | None:
     """Return the localcloud that uses the state folder and answers, or None (also when a killed one left its file behind)."""
     folder = cloud_dir(state_dir)

@@ -65,8 +65,9 @@ def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: s
 
 @aws.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Build, show what would be written, and write nothing.")
 @command_options(needs_target=False)
-def package(context: Context, folder: Path) -> None:
+def package(context: Context, folder: Path, dry_run: bool) -> None:
     """Build what the stacks refer to (the functions' zips, workflow, inference template) into FOLDER, which is made or must be empty.
 
     The same sources make the same files, each named by its content: `scones aws bootstrap --package FOLDER` deploys them as they are.
@@ -76,15 +77,17 @@ def package(context: Context, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise SconesError(f"The folder {folder} is not empty", "Name a new one, or remove what is in it.", ExitCode.USAGE)
     assets = build_assets()
-    write_assets(assets, folder)
+    if not dry_run:
+        write_assets(assets, folder)
 
     def human(console: Console) -> None:
         for asset in assets:
             console.print(f"{len(asset.data):>9,} bytes  {folder / asset.key}", markup=False, soft_wrap=True)
 
-    context.output.result(
-        {"folder": folder, "files": [{"key": asset.key, "sha256": asset.sha256, "size": len(asset.data)} for asset in assets]}, human
-    )
+    files = [{"key": asset.key, "sha256": asset.sha256, "size": len(asset.data)} for asset in assets]
+    context.output.result({"folder": folder, "outcome": "planned" if dry_run else "written", "files": files}, human)
+    if dry_run:
+        context.output.note("Nothing was written (--dry-run).")
 
 
 @aws.command()

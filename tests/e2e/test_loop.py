@@ -307,6 +307,9 @@ def test_a_dry_run_says_what_a_run_would_do_and_does_nothing(scones: Scones, dem
     assert set(plan["steps"]) >= {"Preprocess", "Train", "QualityGateMissed", "StagingEndpoint"}
     staged = scones.json("stage", str(photos), "--dry-run")
     assert (staged["uri"], staged["uploaded"], staged["would_upload"]) == (plan["images"]["uri"], 0, 0)
+    whole = scones.json("demo", "--data", str(photos), *QUICK, *GATE, "--dry-run")
+    assert (whole["starts_localcloud"], whole["makes_platform"]) == (False, False)
+    assert whole["run"] == {name: value for name, value in plan.items() if name != "outcome"}
     after = scones.client("sagemaker").list_pipeline_executions(PipelineName="scones-vehicle-classifier")["PipelineExecutionSummaries"]
     assert len(after) == before
 

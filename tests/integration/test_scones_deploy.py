@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +122,33 @@ def test_rollback_deploys_the_version_that_served_before(product: Product, versi
     # And back again: what served before is the second one now.
     assert scones("deploy", "rollback", "--json").document["to"]["version"] == 2
     assert serving(product) == versions[1]
+
+
+def test_a_dry_run_of_a_classification_checks_photos_and_workflow_and_sends_nothing(
+    product: Product, versions: list[str], tmp_path: Path
+) -> None:
+    s3, bucket = product.client("s3"), product.outputs.artifact_bucket_name
+    machine = product.stack()["Outputs"]["StateMachineArn"]
+    photo, there = tmp_path / "photo.png", f"s3://{bucket}/code/sample/sample_payload.tar.gz"
+    photo.write_bytes(b"no matter what")
+
+    def executions() -> int:
+        return len(product.client("stepfunctions").list_executions(stateMachineArn=machine.rpartition(":")[0])["executions"])
+
+    before = executions()
+    plan = scones("classify", str(photo), there, "--threshold", "0.5", "--dry-run", "--json").document
+    assert (plan["outcome"], plan["state_machine_arn"], plan["threshold"]) == ("planned", machine, 0.5)
+    file, staged = plan["photos"]
+    assert file["uri"].startswith(f"s3://{bucket}/inbox/")
+    assert (file["bytes"], file["uploads"]) == (14, True)
+    assert (staged["uri"], staged["uploads"]) == (there, False)
+    assert staged["bytes"] == s3.head_object(Bucket=bucket, Key="code/sample/sample_payload.tar.gz")["ContentLength"]
+    for missing in (str(tmp_path / "none.png"), f"s3://{bucket}/none.png", "s3://"):
+        error = refused("classify", missing, "--dry-run")
+        assert error.exit_code == ExitCode.USAGE
+        assert missing in error.message
+    assert executions() == before
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="inbox/")["KeyCount"] == 0
 
 
 def test_a_decision_that_this_machines_clock_says_is_in_the_future_does_not_win(

@@ -122,6 +122,10 @@ def test_a_time_scale_comes_from_the_environment_and_the_option_wins(tmp_path: P
         again = scones(tmp_path, "up", "--detach", "--time-scale", "6")
         assert again.returncode == 2
         assert re.search(r"End it first: \S*scones down", again.stderr)
+        planned = json.loads(scones(tmp_path, "down", "--dry-run", "--json").stdout)
+        assert planned == {"stopped": False, "would_stop": True}
+        still = json.loads(scones(tmp_path, "up", "--dry-run", "--json").stdout)
+        assert (still["already_running"], still["has_state"]) == (True, True)
     finally:
         scones(tmp_path, "down")
 
