@@ -28,7 +28,7 @@ def load_settings(context: Context, stage: str | None, overrides: Sequence[str],
         if not dry_run:
             store.prepare()
         os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri
-    return load(stage, overrides, aws=context.aws).settings
+    return load(context, stage, overrides).settings
 
 
 def run(context: Context, settings: Settings, source: str | None, *, wait: bool = True, only_if_changed: bool = False) -> ExecutionResult:

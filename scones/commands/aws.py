@@ -54,11 +54,12 @@ def usage_of(photos_per_month: int, runs_per_month: int) -> Usage:
 @command_options(needs_target=False)
 def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: str | None, overrides: tuple[str, ...]) -> None:
     """Estimate what the system costs a month with the settings of a stage. Asks nobody: the prices are in a table here."""
+    from pipelines.settings import load_settings
     from scones.costs import document, estimate, print_estimate
     from scones.platform import platform_parameters
-    from scones.settings import load
+    from scones.settings import stage_name
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load_settings(stage_name(stage), overrides).settings
     found = estimate(settings, platform_parameters(settings), usage_of(photos_per_month, runs_per_month))
     context.output.result(document(found), lambda console: print_estimate(console, found))
 
@@ -129,7 +130,7 @@ def bootstrap(
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     assets = build_assets() if folder is None else read_assets(folder)
     say = context.output.note
@@ -183,7 +184,7 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     context.output.note(f"{context.target.place()}, stage {settings.stage}: comparing ...")
     found = Comparison(context.target, parameters, STACK_SECONDS, context.output.note).stacks()
@@ -222,7 +223,7 @@ def destroy(
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     project = settings.project.name
     if confirm is not None:

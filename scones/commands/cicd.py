@@ -49,7 +49,7 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     platform_parameters(settings)  # refuses what would not fit the project's platform
     if settings.cicd.source != "s3" and settings.cicd.repository is None:
         raise SconesError(
@@ -210,7 +210,7 @@ def _deliveries(context: Context, stage: str | None, overrides: tuple[str, ...])
     from scones.delivery import Deliveries
     from scones.settings import load
 
-    return Deliveries(context.target, load(stage, overrides, aws=context.aws).settings)
+    return Deliveries(context.target, load(context, stage, overrides).settings)
 
 
 def _parameters(context: Context, settings: Settings, *, dry_run: bool) -> CicdParameters:

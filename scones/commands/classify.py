@@ -38,7 +38,7 @@ def classify(
     from scones.settings import load
     from scones.workflow import Workflow
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
     if outputs is None or "StateMachineArn" not in outputs:
         raise SconesError(

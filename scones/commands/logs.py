@@ -27,7 +27,7 @@ def logs(context: Context, name: str, execution: str | None, last: int | None, s
     """Show the logs of NAME: a step (Train), a function (image-classification) or an endpoint (scones-production)."""
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     source = _find(context, settings, name, execution)
     lines = log_streams.read(context.target, source, last)
     document = {"log_group": source.group, "stream_prefix": source.stream_prefix, "lines": [_document(line) for line in lines]}

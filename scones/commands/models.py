@@ -28,14 +28,14 @@ def _registry(context: Context, stage: str | None, overrides: tuple[str, ...]) -
     from scones.registry import Registry
     from scones.settings import load
 
-    return Registry(context.target, load(stage, overrides, aws=context.aws).settings)
+    return Registry(context.target, load(context, stage, overrides).settings)
 
 
 def _production(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Production:
     from scones.production import Production
     from scones.settings import load
 
-    return Production(context.target, load(stage, overrides, aws=context.aws).settings)
+    return Production(context.target, load(context, stage, overrides).settings)
 
 
 @models.command("list")

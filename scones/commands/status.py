@@ -38,7 +38,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
     from scones.executions import Executions, document
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     executions = Executions(context.target, settings)
     found = executions.find(execution) if execution else executions.newest()
     tail = _log_tail(context, found)
