@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--execution", help="Pipeline execution whose step is meant (default: the newest).")
+@click.option("--execution", help="Pipeline execution whose step is meant: its ARN, its id or the beginning of it (default: the newest).")
 @click.option("--last", type=click.IntRange(min=1), help="Show only this many lines.")
 @settings_options
 @command_options()

@@ -186,6 +186,7 @@ def test_status_shows_the_steps_and_what_serves(scones: Scones, demo: dict[str, 
         "scones-production": "InService",
     }
     assert status["deployment"]["model_package_arn"] == demo["model_package_arn"]
+    assert scones.json("status", demo["execution_arn"].rpartition("/")[2][:6])["execution"] == status["execution"]
     text = scones("status").stdout
     for word in ("Succeeded", demo["execution_arn"], "scones-production: InService"):
         assert word in text
