@@ -105,6 +105,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
         "target": str(context.target),
         "pipeline": deliveries.pipeline_name,
         "delivery": None if found is None else found.document(),
+        "nothing_pushed_yet": found is None or found.found_nothing_pushed,
         "log_tail": tail,
         "training": None if training is None else {"execution_arn": training.execution_arn, "status": training.status},
     }
@@ -112,8 +113,9 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
     def human(console: Console) -> None:
         console.print(f"target     {context.target}")
         console.print(f"pipeline   {deliveries.pipeline_name}")
-        if found is None:
-            console.print(f"Nothing was delivered yet. {_how_to_push(deliveries)}")
+        if found is None or found.found_nothing_pushed:
+            console.print("Nothing has been pushed yet: a new pipeline runs once by itself, and found no commit.")
+            console.print(_how_to_push(deliveries), soft_wrap=True)
             return
         _print_delivery(console, found)
         if training is not None:
@@ -127,7 +129,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
 
 @cicd.command()
 @click.argument("action", required=False)
-@click.option("--execution", help="Delivery that is meant (default: the newest).")
+@click.option("--execution", help="Delivery that is meant, by the beginning of its id (default: the newest).")
 @click.option("--last", type=click.IntRange(min=1), help="Show only this many lines.")
 @settings_options
 @command_options()
@@ -280,7 +282,11 @@ def _print_plan(console: Console, parameters: CicdParameters, plan: DeliveryPlan
 
 
 def _how_to_push(deliveries: Deliveries) -> str:
-    return "Upload a commit: scones cicd push" if "SourceKey" in deliveries.outputs else "Push a commit: git push."
+    return (
+        "Upload a commit: scones cicd push"
+        if "SourceKey" in deliveries.outputs
+        else "Push a commit: git push. Where to, and whether the connection waits for somebody: scones cicd deploy"
+    )
 
 
 def _log_tail(context: Context, deliveries: Deliveries, delivery: Delivery) -> list[str]:
@@ -331,9 +337,6 @@ def _what_next(failed: DeliveryAction, tail: list[str], deliveries: Deliveries) 
     if failed.stage == "Source":
         if "SourceKey" in deliveries.outputs:
             return _how_to_push(deliveries)
-        return (
-            "Before the first push there is nothing to deliver, and a new pipeline's first execution fails. Else: is the connection authorized, and is "
-            "there the branch? scones cicd deploy says what it waits for."
-        )
+        return "Is the connection authorized, and is there the branch? scones cicd deploy says what it waits for."
     known = None if failed.stage == "Test" else advice("\n".join([failed.reason or "", *tail]))
     return known or "Mend it and push again."
