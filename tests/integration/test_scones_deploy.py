@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Region, poll
+from rich.console import Console
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from helpers_product import STACK, Product
@@ -78,6 +80,15 @@ def test_a_changed_setting_is_a_difference_of_both_stacks(product: Product, vers
     )
     assert scones("aws", "diff", *changed).error is None
     assert [stack["StackStatus"] for stack in product.client("cloudformation").describe_stacks()["Stacks"]] == ["UPDATE_COMPLETE"] * 2
+
+
+def test_the_list_of_versions_fits_a_narrow_terminal(versions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scones.console.rich_console", lambda: Console(width=80))
+    *table, arn = scones("models", "list").stdout.splitlines()
+    assert len(table) == 4  # one line for each version
+    assert max(map(len, table)) <= 80
+    assert re.fullmatch(r"2 +Approved +[-\d]+ [:\d]+ +production *", table[2])
+    assert arn == f"ARN: {versions[0].removesuffix('/1')}/VERSION"
 
 
 def test_history_says_what_served_when(versions: list[str]) -> None:
