@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from scones.cli import cli
 
 SCONES = [sys.executable, "-c", "from scones.cli import main; main()"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,6 +194,44 @@ def test_a_result_that_cannot_be_written_is_one_clear_line(tmp_path: Path, argum
     assert "Traceback" not in result.stderr
     assert "Exception ignored" not in result.stderr
     assert "standard output: No space left on device" in result.stderr or "unknown setting x" in result.stderr
+
+
+def test_every_setting_is_one_word_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scones.console.rich_console", lambda: Console(width=80))
+    lines = CliRunner().invoke(cli, ["config", "show"]).stdout.splitlines()
+    names = {row["key"] for row in json.loads(CliRunner().invoke(cli, ["config", "show", "--json"]).stdout)}
+    assert names <= {line.partition(" ")[0] for line in lines}
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("command", [["-m", "scones"], ["-c", "import importlib.metadata as m; m.EntryPoint('scones', {}, '').load()()"]])
+def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = subprocess.run(
+        [sys.executable, *(word.format(repr(entry_point())) for word in command)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def entry_point() -> str:
+    """What setup.py has the console script call."""
+    found = re.search(r'"scones=([\w.:]+)"', (ROOT / "setup.py").read_text())
+    assert found is not None
+    return found[1]
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
+    command = ["make", "demo", "PYTHON=missing", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "There is no command 'missing'; Python 3.11 or newer is needed." in result.stderr
+    assert "this is" not in result.stderr
 
 
 SERVER = """
