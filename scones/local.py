@@ -112,7 +112,8 @@ def _start(folder: Path, state_dir: Path, port: int | None, time_scale: float | 
             (folder / "port").write_text(str(running.port))
             return running
         if process.poll() is not None:
-            raise SconesError(_last_line(folder / "localcloud.log", began), exit_code=ExitCode.UNREACHABLE)
+            code = ExitCode.USAGE if process.returncode == ExitCode.USAGE else ExitCode.UNREACHABLE
+            raise SconesError(_last_line(folder / "localcloud.log", began), exit_code=code)
         time.sleep(0.05)
     process.kill()
     raise SconesError(

@@ -48,7 +48,12 @@ def up(context: Context, port: int | None, detach: bool, time_scale: float | Non
         _foreground(context, port, time_scale)
         return
     if running is None:
-        running = local.start(context.state_dir, port, time_scale=time_scale)
+        try:
+            running = local.start(context.state_dir, port, time_scale=time_scale)
+        except SconesError as error:
+            # To start it is what was asked: it failed, with or without --detach.
+            code = ExitCode.FAILED if error.exit_code is ExitCode.UNREACHABLE else error.exit_code
+            raise SconesError(error.message, error.hint, code) from error
     document = {
         "endpoint_url": running.endpoint_url,
         "pid": running.pid,

@@ -116,10 +116,11 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) ->
 
 
 def test_a_time_scale_comes_from_the_environment_and_the_option_wins(tmp_path: Path) -> None:
-    result = scones(tmp_path, "up", "--detach", LOCALCLOUD_TIME_SCALE="fast")
-    assert result.returncode != 0
-    assert "'fast' is no number from 1 to 3600" in result.stderr
-    assert "Traceback" not in result.stderr
+    for options in ([], ["--detach"]):
+        result = scones(tmp_path, "up", *options, LOCALCLOUD_TIME_SCALE="fast")
+        assert result.returncode == 2
+        assert "'fast' is no number from 1 to 3600" in result.stderr
+        assert "Traceback" not in result.stderr
     result = scones(tmp_path, "up", "--detach", "--time-scale", "5", LOCALCLOUD_TIME_SCALE="fast")
     try:
         assert result.returncode == 0, result.stderr
@@ -132,6 +133,27 @@ def test_a_time_scale_comes_from_the_environment_and_the_option_wins(tmp_path: P
         assert (still["already_running"], still["has_state"]) == (True, True)
     finally:
         scones(tmp_path, "down")
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"], ["--dry-run"]], ids=" ".join)
+def test_a_port_that_is_taken_ends_up_alike_in_the_foreground_and_in_the_background(tmp_path: Path, options: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = scones(tmp_path, "up", "--port", str(port), *options)
+    assert result.returncode == 2
+    assert f"Port {port} on 127.0.0.1 cannot be used" in result.stderr
+    assert "Without --port a free one is picked." in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"]], ids=" ".join)
+def test_a_state_that_cannot_be_loaded_ends_up_alike_too(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "state" / "localcloud").mkdir(parents=True)
+    (tmp_path / "state" / "localcloud" / "localcloud.db").write_text("no database at all" * 100)
+    result = scones(tmp_path, "up", *options)
+    assert result.returncode == 1
+    assert "localcloud: " in result.stderr
 
 
 @pytest.mark.parametrize(
