@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infrastructure.bootstrap import Plan
+    from infrastructure.cicd import CicdParameters
     from infrastructure.costs import Estimate, Usage
     from infrastructure.deploy import PlatformParameters
     from pipelines.settings import Settings
@@ -50,18 +51,33 @@ def usage_of(photos_per_month: int, runs_per_month: int) -> Usage:
 
 @aws.command()
 @usage_options
+@click.option(
+    "--pushes-per-month", type=click.IntRange(min=0), default=40, show_default=True, help="For the estimate: commits delivered in a month."
+)
 @settings_options
 @command_options(needs_target=False)
-def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: str | None, overrides: tuple[str, ...]) -> None:
-    """Estimate what the system costs a month with the settings of a stage. Asks nobody: the prices are in a table here."""
+def costs(
+    context: Context, photos_per_month: int, runs_per_month: int, pushes_per_month: int, stage: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Estimate what the system costs a month with the settings of a stage, and what their delivery of commits (scones cicd) adds to that.
+
+    Asks nobody: the prices are in a table here.
+    """
     from pipelines.settings import load_settings
-    from scones.costs import document, estimate, print_estimate
-    from scones.platform import platform_parameters
+    from scones.costs import document, estimate, estimate_delivery, print_estimate, print_lines
+    from scones.platform import chosen_delivery, platform_parameters
     from scones.settings import stage_name
 
     settings = load_settings(stage_name(stage), overrides).settings
     found = estimate(settings, platform_parameters(settings), usage_of(photos_per_month, runs_per_month))
-    context.output.result(document(found), lambda console: print_estimate(console, found))
+    delivery = estimate_delivery(chosen_delivery(settings).for_template(), pushes_per_month)
+
+    def human(console: Console) -> None:
+        print_lines(console, found)
+        console.print(f"\nWith CI/CD (scones cicd deploy, cicd.source {settings.cicd.source}), on top:")
+        print_estimate(console, delivery)
+
+    context.output.result({**document(found), "cicd": document(delivery)}, human)
 
 
 @aws.command()
@@ -181,13 +197,18 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
     Changes nothing. What cannot be found out is said to be not known; it counts as no difference for --exit-code.
     """
     from scones.comparison import Comparison, print_difference
-    from scones.platform import platform_parameters
+    from scones.platform import check_delivery, delivery_parameters, existing_platform, platform_parameters
     from scones.settings import load
 
     settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     context.output.note(f"{context.target.place()}, stage {settings.stage}: comparing ...")
-    found = Comparison(context.target, parameters, STACK_SECONDS, context.output.note).stacks()
+
+    def delivery() -> CicdParameters:
+        check_delivery(settings)
+        return delivery_parameters(context, settings, existing_platform(context, settings))
+
+    found = Comparison(context.target, parameters, delivery, STACK_SECONDS, context.output.note).stacks()
 
     def human(console: Console) -> None:
         for difference in found:

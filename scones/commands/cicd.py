@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from infrastructure.cicd import CicdParameters, DeliveryPlan
     from infrastructure.costs import Estimate
-    from pipelines.settings import Settings
     from scones.delivery import Deliveries, Delivery, DeliveryAction
 
 LOG_TAIL = 15
@@ -46,18 +45,13 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
     from infrastructure.deploy import watched_stack
     from scones.connection import next_steps
     from scones.costs import estimate_delivery
-    from scones.platform import platform_parameters
+    from scones.platform import check_delivery, delivery_parameters, ensure_platform, existing_platform, platform_parameters
     from scones.settings import load
 
     settings = load(context, stage, overrides).settings
     platform_parameters(settings)  # refuses what would not fit the project's platform
-    if settings.cicd.source != "s3" and settings.cicd.repository is None:
-        raise SconesError(
-            "cicd.repository is not set: which repository's pushes shall be delivered?",
-            "Name it with --set cicd.repository=owner/name or in config/; without CodeConnections, upload sources instead: --set cicd.source=s3",
-            ExitCode.USAGE,
-        )
-    parameters = _parameters(context, settings, dry_run=dry_run)
+    check_delivery(settings)
+    parameters = delivery_parameters(context, settings, (existing_platform if dry_run else ensure_platform)(context, settings))
     say = context.output.note
     client = context.target.client("cloudformation")
     delivery = DeliveryStack(
@@ -213,44 +207,6 @@ def _deliveries(context: Context, stage: str | None, overrides: tuple[str, ...])
     from scones.settings import load
 
     return Deliveries(context.target, load(context, stage, overrides).settings)
-
-
-def _parameters(context: Context, settings: Settings, *, dry_run: bool) -> CicdParameters:
-    """What the settings and the platform's outputs say."""
-    from infrastructure.cicd import CicdParameters
-    from scones.platform import ensure_platform, existing_platform
-    from scones.registry import stack_outputs
-
-    platform = (existing_platform if dry_run else ensure_platform)(context, settings)
-    outputs = stack_outputs(context.target, settings.aws.platform_stack)
-    if outputs is None or "NotificationTopicArn" not in outputs:
-        raise SconesError(
-            f"The stack {settings.aws.platform_stack} has no output NotificationTopicArn, which the delivery needs",
-            f"Bring the platform up to date: scones aws bootstrap{' --aws' if context.aws else ''}",
-            ExitCode.USAGE,
-        )
-    chosen = settings.cicd
-    return CicdParameters(
-        project=settings.project.name,
-        stage=settings.stage,
-        source=chosen.source,
-        repository=chosen.repository or "",
-        branch=chosen.branch,
-        connection_arn=chosen.connection_arn or "",
-        connection_provider=chosen.provider,
-        git_hub_oidc_provider_arn=chosen.github_oidc_provider_arn or "",
-        test_command=chosen.test_command,
-        build_image=chosen.build_image,
-        test_compute_type=chosen.test_compute_type,
-        artifact_bucket_name=platform.bucket,
-        pipeline_role_arn=platform.pipeline_role_arn,
-        model_package_group_name=platform.model_package_group,
-        pipeline_name=settings.pipeline.name,
-        notification_topic_arn=outputs["NotificationTopicArn"],
-        permissions_boundary_arn=settings.platform.permissions_boundary_arn or "",
-        encryption_key_arn=settings.platform.encryption_key_arn or "",
-        log_retention_in_days=settings.platform.log_retention_days,
-    )
 
 
 def _plan_document(context: Context, parameters: CicdParameters, plan: DeliveryPlan, cost: Estimate) -> dict[str, Any]:

@@ -168,6 +168,19 @@ def test_it_is_changed_to_uploads_says_what_is_next_and_is_left_alone_the_second
     assert "No build has run yet" in refused("cicd", "logs").message
 
 
+def test_the_stack_is_compared_with_the_sources_and_the_settings(region: Region) -> None:
+    def difference(*options: str) -> dict[str, Any]:
+        return next(item for item in scones("aws", "diff", "--json", *options).document if item["stack"] == STACK)
+
+    same = difference(*S3)
+    assert (same["changes"], same["reason"]) == ([], None)
+    changed = difference(*S3, "--set", "cicd.test_command=true")["changes"]
+    assert "TestProject" in {change["resource"] for change in changed}
+    unknown = difference()
+    assert unknown["changes"] is None
+    assert "cicd.repository is not set" in unknown["reason"]
+
+
 def test_what_is_not_committed_cannot_be_delivered(region: Region, project: Path) -> None:
     error = refused("cicd", "push")
     assert error.exit_code == ExitCode.USAGE
