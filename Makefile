@@ -37,6 +37,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 $(VENV)/bin/uv:
+	@command -v '$(firstword $(PYTHON))' >/dev/null || { echo "There is no command '$(firstword $(PYTHON))'; Python 3.11 or newer is needed. Name one that is there: make demo PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Name another: make demo PYTHON=python3.12" >&2; exit 1; }
 	@echo "[1/3] virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)

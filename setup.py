@@ -61,7 +61,7 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": [
-            "scones=scones.cli:main",
+            "scones=scones.__main__:main",
             "get-pipeline-definition=pipelines.cli:get_pipeline_definition",
             "run-pipeline=pipelines.cli:run_pipeline",
         ]

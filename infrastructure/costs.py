@@ -39,7 +39,9 @@ LOG_GB = 0.50
 METRIC_ALARM = 0.10
 DASHBOARD = 3.00
 CUSTOMER_KEY = 1.00
+# Of an action of a V2 pipeline, manual approvals excepted (https://aws.amazon.com/codepipeline/pricing/).
 CODEPIPELINE_MINUTE = 0.002
+# Of Linux on x86 (https://aws.amazon.com/codebuild/pricing/).
 CODEBUILD_MINUTE = {"BUILD_GENERAL1_SMALL": 0.005, "BUILD_GENERAL1_MEDIUM": 0.01, "BUILD_GENERAL1_LARGE": 0.02}
 #: What managed spot capacity usually takes off; nobody guarantees it.
 SPOT_SHARE = 0.4

@@ -12,7 +12,8 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
 
 from botocore.exceptions import DataNotFoundError
 from moto.core.model import OperationModel
@@ -63,6 +64,8 @@ OWN_SIGNING_NAMES: dict[str, str] = {
     "codestar-connections": "codestar-connections",
     "codepipeline": "codepipeline",
 }
+#: Services that are the same in every region.
+GLOBAL_SERVICES = frozenset({"iam", "sts"})
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _READ_ONLY_METHODS = ("GET", "HEAD", "OPTIONS")
 _READ_ONLY_ACTIONS = ("Describe", "List", "Get", "Head", "Lookup", "Filter", "Test")
@@ -92,7 +95,9 @@ class Gateway:
             )
         if environ["PATH_INFO"].startswith("/_localcloud/"):
             return self._control(environ)(environ, start_response)
-        signing_name = _signing_name(environ)
+        signing_name, region = _scope(environ)
+        if region not in (None, self._cloud.settings.region) and signing_name not in GLOBAL_SERVICES:
+            return _wrong_region(signing_name, str(region), self._cloud.settings.region, environ)(environ, start_response)
         try:
             name = OWN_SIGNING_NAMES.get(signing_name)
             if name == "sagemaker" and environ["PATH_INFO"].startswith("/endpoints/"):
@@ -217,15 +222,43 @@ def _is_local(address: str) -> bool:
     return name is not None and ("." not in name or name.endswith(".localhost") or bool(_LOOPBACK.fullmatch(name)))
 
 
-def _signing_name(environ: Environ) -> str:
-    """Return the service of an AWS Signature Version 4 credential scope; an unsigned or presigned request is S3's, as everything else must be signed."""
+def _scope(environ: Environ) -> tuple[str, str | None]:
+    """Return service and region of an AWS Signature Version 4 credential scope.
+
+    An unsigned or presigned request is S3's, as everything else must be signed; an unsigned one names no region.
+    """
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
     if len(scope) == 5:
-        return str(scope[3]).lower()
+        return str(scope[3]).lower(), scope[2]
     # AssumeRoleWithWebIdentity and its like are not signed; S3 has no operation on "/" that a form is sent to.
     form = environ["PATH_INFO"] == "/" and environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
-    return "sts" if form or "AssumeRoleWith" in environ.get("QUERY_STRING", "") else "s3"
+    query = environ.get("QUERY_STRING", "")
+    if form or "AssumeRoleWith" in query:
+        return "sts", None
+    presigned = parse_qs(query).get("X-Amz-Credential", [""])[0].split("/") if "X-Amz-Credential=" in query else []
+    return "s3", presigned[2] if len(presigned) == 5 else None
+
+
+def _wrong_region(signing_name: str, asked: str, region: str, environ: Environ) -> Response:
+    """Refuse what was signed for another region than this one: there, it would not find what is here."""
+    if signing_name == "s3":
+        # As S3 answers; AWS's clients read the right region from it and ask again.
+        code, what = (
+            ("AuthorizationHeaderMalformed", "The authorization header is malformed")
+            if environ.get("HTTP_AUTHORIZATION")
+            else ("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter")
+        )
+        message = f"{what}; the region {asked!r} is wrong; expecting {region!r}"
+        body = f"<?xml version='1.0' encoding='UTF-8'?>\n<Error><Code>{code}</Code><Message>{escape(message)}</Message><Region>{region}</Region></Error>"
+        return Response(body, 400, content_type="application/xml", headers={"x-amz-bucket-region": region})
+    refusal = ServiceError(
+        "ValidationException",
+        f"The region {asked} is not supported by localcloud, which is {region} here. Set AWS_REGION={region} (or the profile's region), or start another for "
+        f"{asked}: python -m localcloud --region {asked} --state-dir FOLDER",
+    )
+    service = OWN_SIGNING_NAMES.get(signing_name) or SUPPORTED_BY_MOTO.get(signing_name, signing_name)
+    return _error_response(service, environ, refusal)
 
 
 def _action(environ: Environ) -> str:

@@ -70,7 +70,7 @@ def _stack_outputs(stack: str, region: str, boto_session: boto3.Session) -> Mapp
         details = error.response.get("Error", {})
         if "does not exist" in details.get("Message", ""):
             raise PlatformError(
-                f"stack {stack} does not exist in {region}; make it (scones aws bootstrap), or look in another region (AWS_REGION)"
+                f"stack {stack} does not exist in {region}; make it (scones aws bootstrap), or look in another region (AWS_REGION, aws.region)"
             ) from None
         raise PlatformError(f"stack {stack} cannot be read in {region}: {details.get('Code')}: {details.get('Message')}") from None
     except BotoCoreError as error:

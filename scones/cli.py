@@ -55,7 +55,7 @@ class _LazyGroup(Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SCONES", "max_content_width": 120},
-    epilog="Every command talks to localcloud unless --aws is given, and takes --json. Every option has an environment variable, SCONES_<COMMAND>_<OPTION>.\n\n"
+    epilog="Every command talks to localcloud unless --aws is given, and takes --json; those that change something take --dry-run. Every option has an environment variable, SCONES_<COMMAND>_<OPTION>.\n\n"
     "Exit codes: 0 done; 1 what was asked failed; 2 a mistake in the command line, the settings or the input; 3 the target cannot be reached; 130 interrupted.",
 )
 def cli() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scones import changes as changes_view
+from scones.errors import SconesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infrastructure.changes import ResourceChange
+    from infrastructure.cicd import CicdParameters
     from infrastructure.deploy import PlatformParameters
     from infrastructure.drift import Drift
     from lambdas.deploy_inference_workflow.stacks import Desired, StackState
@@ -75,7 +77,16 @@ class StackDifference:
 class Comparison:
     """Compares the project's stacks."""
 
-    def __init__(self, target: Target, parameters: PlatformParameters, seconds: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        parameters: PlatformParameters,
+        delivery: Callable[[], CicdParameters],
+        seconds: float,
+        say: Callable[[str], None],
+    ) -> None:
+        """Args: `delivery` returns what the settings say of the delivery stack; it is asked where there is one."""
+        self._delivery = delivery
         self._session = target.session
         self._parameters = parameters
         self._deadline = time.monotonic() + seconds
@@ -83,6 +94,7 @@ class Comparison:
 
     def stacks(self) -> list[StackDifference]:
         """Return how each stack differs, in the order in which they build on each other."""
+        from infrastructure.cicd import desired_cicd
         from infrastructure.deploy import asset_parameters, desired_platform
         from infrastructure.inference import desired_inference
         from infrastructure.packaging import build_assets
@@ -93,10 +105,10 @@ class Comparison:
         return [
             self._compare(self._parameters.stack_name, lambda _: (desired_platform(self._parameters, assets), frozenset())),
             self._compare(f"{project}-inference", lambda state: desired_inference(with_code, state)),
-            self._compare(f"{project}-cicd", None),
+            self._compare(f"{project}-cicd", lambda _: (desired_cicd(self._delivery()), frozenset())),
         ]
 
-    def _compare(self, name: str, wanted: Wanted | None) -> StackDifference:
+    def _compare(self, name: str, wanted: Wanted) -> StackDifference:
         from botocore.exceptions import ClientError
 
         from infrastructure.changes import ChangeSets
@@ -104,6 +116,7 @@ class Comparison:
         from infrastructure.drift import detect_drift
         from infrastructure.reality import Reality
         from lambdas.deploy_inference_workflow.errors import DeploymentError
+        from pipelines.errors import PlatformError
 
         stack = watched_stack(self._session, name, self._deadline, self._say)
         state = stack.settle()
@@ -111,8 +124,6 @@ class Comparison:
         if state is None or state.status == "REVIEW_IN_PROGRESS":
             return StackDifference(name, None, reason=_deleted(client, name))
         drift = Reality(self._session, state).added_to(detect_drift(client, name, stack.seconds_left))
-        if wanted is None:
-            return StackDifference(name, state.status, None, f"deployed by its own command, scones {name.rpartition('-')[2]} deploy", drift)
         if state.is_leftover:
             return StackDifference(name, state.status, None, "a creation or deletion failed; nothing in it serves", drift)
         try:
@@ -123,7 +134,9 @@ class Comparison:
                 return StackDifference(name, state.status, (), None, drift)
             change_sets.discard(change_set)
             return StackDifference(name, state.status, change_set.changes, None, drift)
-        except (DeploymentError, ClientError) as error:
+        except SconesError as error:
+            return StackDifference(name, state.status, None, f"{error.message} {error.hint or ''}".rstrip(), drift)
+        except (DeploymentError, PlatformError, ClientError) as error:
             return StackDifference(name, state.status, None, str(error), drift)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +44,16 @@ def estimate(settings: Settings, parameters: PlatformParameters, usage: Usage) -
     )
 
 
-def estimate_delivery(parameters: Mapping[str, str]) -> Estimate:
-    """Return what the delivery's stack costs a month with these parameters."""
+def estimate_delivery(parameters: Mapping[str, str], commits: int | None = None) -> Estimate:
+    """Return what the delivery's stack costs a month with these parameters and so many commits (None: those of a small team)."""
     from infrastructure.cicd import CICD_TEMPLATE
     from infrastructure.costs import Usage, estimate_stacks
     from infrastructure.templates import Template
 
-    return estimate_stacks([(Template.read(CICD_TEMPLATE), parameters)], Usage(photos=0, runs=0, stored_gigabytes=0.5))
+    usage = Usage(photos=0, runs=0, stored_gigabytes=0.5)
+    return estimate_stacks(
+        [(Template.read(CICD_TEMPLATE), parameters)], usage if commits is None else dataclasses.replace(usage, commits=commits)
+    )
 
 
 def dollars(amount: float) -> str:
@@ -82,11 +86,19 @@ def document(estimate: Estimate) -> dict[str, Any]:
 
 
 def print_estimate(console: Console, estimate: Estimate) -> None:
-    """Print an estimate, line by line with what is assumed."""
+    """Print an estimate, line by line with what is assumed, and whence the prices are."""
+    from infrastructure.costs import PRICE_LISTS, PRICES_OF
+
+    print_lines(console, estimate)
+    console.print(
+        f"Prices: {PRICES_OF} ({PRICE_LISTS}). An estimate, not an offer; what costs '?' comes on top.", style="dim", soft_wrap=True
+    )
+
+
+def print_lines(console: Console, estimate: Estimate) -> None:
+    """Print the lines of an estimate."""
     from rich.markup import escape
     from rich.table import Table
-
-    from infrastructure.costs import PRICE_LISTS, PRICES_OF
 
     table = Table(box=None, pad_edge=False)
     table.add_column("cost a month, about")
@@ -96,6 +108,3 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
         table.add_row(escape(line.what), "?" if line.monthly is None else dollars(line.monthly), escape(line.assumption))
     table.add_row("[bold]in all[/]", f"[bold]{dollars(estimate.total)}[/]", f"of that {dollars(estimate.standing)} when nothing is used")
     console.print(table)
-    console.print(
-        f"Prices: {PRICES_OF} ({PRICE_LISTS}). An estimate, not an offer; what costs '?' comes on top.", style="dim", soft_wrap=True
-    )

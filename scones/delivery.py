@@ -73,6 +73,12 @@ class Delivery:
         """The first action that failed."""
         return next((action for action in self.actions if action.status == "Failed"), None)
 
+    @property
+    def found_nothing_pushed(self) -> bool:
+        """Whether it is the execution that a new pipeline starts by itself, and there was no commit to deliver."""
+        failed = self.failed_action
+        return failed is not None and failed.stage == "Source" and (self.trigger or "").startswith("CreatePipeline")
+
     def document(self) -> dict[str, Any]:
         """Return the delivery as --json prints it."""
         return dataclasses.asdict(self)

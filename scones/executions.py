@@ -1,8 +1,9 @@
-"""Pipeline executions as the command line names them: the newest, an ARN, or an execution id."""
+"""Pipeline executions as the command line names them: the newest, an ARN, an execution id, or the beginning of one."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import RunError
@@ -23,36 +24,45 @@ class Executions:
 
     def newest(self) -> ExecutionResult | None:
         """Return the newest execution, or None when there never was one."""
-        arns = self._arns(limit=1)
-        return describe_execution(self._session, arns[0]) if arns else None
+        arn = next(self._arns(), None)
+        return None if arn is None else describe_execution(self._session, arn)
 
     def find(self, name: str) -> ExecutionResult:
-        """Return an execution by ARN or id.
+        """Return an execution by ARN, by id, or by the beginning of its id.
 
         Raises:
-            SconesError: There is none of that name; the message lists the newest.
+            SconesError: There is none of that name, or there are several; the message lists some.
         """
         if name.startswith("arn:"):
             try:
                 return describe_execution(self._session, name)
             except RunError as error:
                 raise SconesError(str(error), "The newest: scones status", ExitCode.USAGE) from error
-        arns = self._arns(limit=100)
-        for arn in arns:
-            if arn.rpartition("/")[2] == name:
-                return describe_execution(self._session, arn)
-        newest = ", ".join(arn.rpartition("/")[2] for arn in arns[:5]) or "none yet; start one: scones run"
+        arns = {arn.rpartition("/")[2]: arn for arn in self._arns()}
+        found = [name] if name in arns else [identifier for identifier in arns if name and identifier.startswith(name)]
+        if len(found) == 1:
+            return describe_execution(self._session, arns[found[0]])
+        if found:
+            raise SconesError(
+                f"{len(found)} executions of the pipeline {self._pipeline} begin with '{name}'",
+                f"Name one, with more of its id: {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}",
+                ExitCode.USAGE,
+            )
+        newest = ", ".join(list(arns)[:5]) or "none yet; start one: scones run"
         raise SconesError(f"There is no execution '{name}' of the pipeline {self._pipeline}", f"The newest: {newest}", ExitCode.USAGE)
 
-    def _arns(self, limit: int) -> list[str]:
+    def _arns(self) -> Iterator[str]:
+        """Newest first, asked for page by page."""
         sagemaker = self._session.client("sagemaker")
+        pages = sagemaker.get_paginator("list_pipeline_executions").paginate(
+            PipelineName=self._pipeline, SortBy="CreationTime", SortOrder="Descending", PaginationConfig={"PageSize": 100}
+        )
         try:
-            page = sagemaker.list_pipeline_executions(
-                PipelineName=self._pipeline, SortBy="CreationTime", SortOrder="Descending", MaxResults=limit
-            )
+            for page in pages:
+                for summary in page["PipelineExecutionSummaries"]:
+                    yield summary["PipelineExecutionArn"]
         except sagemaker.exceptions.ResourceNotFound:
-            return []
-        return [summary["PipelineExecutionArn"] for summary in page["PipelineExecutionSummaries"]]
+            return
 
 
 def document(execution: ExecutionResult) -> dict[str, Any]:

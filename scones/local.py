@@ -39,6 +39,11 @@ def cloud_dir(state_dir: Path) -> Path:
     return state_dir / "localcloud"
 
 
+def has_state(folder: Path) -> bool:
+    """Return whether localcloud kept state in its folder, which it goes on from when it starts."""
+    return (folder / "localcloud.db").exists()
+
+
 def find_running(state_dir: Path) -> Running | None:
     """Return the localcloud that uses the state folder and answers, or None (also when a killed one left its file behind)."""
     folder = cloud_dir(state_dir)
@@ -108,7 +113,8 @@ def _start(folder: Path, state_dir: Path, port: int | None, time_scale: float | 
             (folder / "port").write_text(str(running.port))
             return running
         if process.poll() is not None:
-            raise SconesError(_last_line(folder / "localcloud.log", began), exit_code=ExitCode.UNREACHABLE)
+            code = ExitCode.USAGE if process.returncode == ExitCode.USAGE else ExitCode.UNREACHABLE
+            raise SconesError(_last_line(folder / "localcloud.log", began), exit_code=code)
         time.sleep(0.05)
     process.kill()
     raise SconesError(

@@ -1,12 +1,14 @@
-"""The platform stack: made and kept up to date on localcloud, required on AWS."""
+"""The platform stack: made and kept up to date on localcloud, required on AWS; what the settings choose of it, and of the delivery on top of it."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from scones.errors import ExitCode, SconesError
 
 if TYPE_CHECKING:
+    from infrastructure.cicd import CicdParameters
     from infrastructure.deploy import PlatformParameters
     from pipelines.platform import Platform
     from pipelines.settings import Settings
@@ -90,6 +92,72 @@ def platform_parameters(settings: Settings) -> PlatformParameters:
         mlflow_tracking_server_arn=tracking if ":mlflow-tracking-server/" in tracking else "",
         mlflow_app_arn=tracking if ":mlflow-app/" in tracking else "",
         monthly_budget=platform.monthly_budget_usd,
+    )
+
+
+def check_delivery(settings: Settings) -> None:
+    """Refuse settings from which no delivery stack can be made.
+
+    Raises:
+        SconesError: They do not say which repository's pushes are delivered.
+    """
+    if settings.cicd.source != "s3" and settings.cicd.repository is None:
+        raise SconesError(
+            "cicd.repository is not set: which repository's pushes shall be delivered?",
+            "Name it with --set cicd.repository=owner/name or in config/; without CodeConnections, upload sources instead: --set cicd.source=s3",
+            ExitCode.USAGE,
+        )
+
+
+def delivery_parameters(context: Context, settings: Settings, platform: Platform) -> CicdParameters:
+    """Return what the settings and the platform's outputs say about the delivery stack.
+
+    Raises:
+        SconesError: The platform is older than the delivery.
+    """
+    from scones.registry import stack_outputs
+
+    outputs = stack_outputs(context.target, settings.aws.platform_stack)
+    if outputs is None or "NotificationTopicArn" not in outputs:
+        raise SconesError(
+            f"The stack {settings.aws.platform_stack} has no output NotificationTopicArn, which the delivery needs",
+            f"Bring the platform up to date: scones aws bootstrap{' --aws' if context.aws else ''}",
+            ExitCode.USAGE,
+        )
+    return dataclasses.replace(
+        chosen_delivery(settings),
+        artifact_bucket_name=platform.bucket,
+        pipeline_role_arn=platform.pipeline_role_arn,
+        model_package_group_name=platform.model_package_group,
+        notification_topic_arn=outputs["NotificationTopicArn"],
+    )
+
+
+def chosen_delivery(settings: Settings) -> CicdParameters:
+    """Return what the settings alone choose of the delivery stack; what the platform's outputs say is left empty."""
+    from infrastructure.cicd import CicdParameters
+
+    chosen = settings.cicd
+    return CicdParameters(
+        project=settings.project.name,
+        stage=settings.stage,
+        source=chosen.source,
+        repository=chosen.repository or "",
+        branch=chosen.branch,
+        connection_arn=chosen.connection_arn or "",
+        connection_provider=chosen.provider,
+        git_hub_oidc_provider_arn=chosen.github_oidc_provider_arn or "",
+        test_command=chosen.test_command,
+        build_image=chosen.build_image,
+        test_compute_type=chosen.test_compute_type,
+        artifact_bucket_name="",
+        pipeline_role_arn="",
+        model_package_group_name="",
+        pipeline_name=settings.pipeline.name,
+        notification_topic_arn="",
+        permissions_boundary_arn=settings.platform.permissions_boundary_arn or "",
+        encryption_key_arn=settings.platform.encryption_key_arn or "",
+        log_retention_in_days=settings.platform.log_retention_days,
     )
 
 

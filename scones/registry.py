@@ -88,11 +88,21 @@ class Registry:
         """Return the newest version that waits for approval.
 
         Raises:
-            SconesError: None waits.
+            SconesError: None waits, or a newer one serves or will: to go back to an older one is nothing that happens by itself.
         """
+        newer: ModelVersion | None = None
         for found in self.versions():
-            if found.status == "PendingManualApproval":
+            if found.status != "PendingManualApproval":
+                newer = newer or (found if found.in_production or found.status == "Approved" else None)
+            elif newer is None:
                 return found
+            else:
+                is_there = "serves" if newer.in_production else "is Approved already"
+                raise SconesError(
+                    f"The newest version that waits is {found.number}, and version {newer.number}, which is newer, {is_there}; nothing was decided",
+                    f"To go back to it all the same, name it: scones models approve {found.number}. To an Approved one: scones deploy rollback",
+                    ExitCode.USAGE,
+                )
         raise SconesError("No version waits for approval", "List them: scones models list", ExitCode.USAGE)
 
     def decide(self, version: ModelVersion, decision: Decision, comment: str | None) -> ModelVersion:

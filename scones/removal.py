@@ -77,6 +77,7 @@ def print_plan(console: Console, inventory: Inventory, delete_data: bool) -> Non
     if delete_data:
         console.print("[bold red]Goes, and cannot be brought back:[/]")
         _print_data(console, inventory)
+        console.print(f"  all of it costs about {_costs(inventory)} now", soft_wrap=True)
         if inventory.pipeline is not None:
             console.print(f"  the pipeline {inventory.pipeline} with its history")
         for group in inventory.log_groups:
@@ -89,13 +90,12 @@ def print_plan(console: Console, inventory: Inventory, delete_data: bool) -> Non
                 console.print(f"  the stack {stack.name} as its owner: {', '.join(sorted(stack.kept))}", soft_wrap=True)
         if inventory.pipeline is not None:
             console.print(f"  the pipeline {inventory.pipeline} with its history (free)")
+        console.print(f"  all of it goes on costing about {_costs(inventory)}", soft_wrap=True)
     console.print("Untouched: the logs of jobs in /aws/sagemaker/ProcessingJobs and TrainingJobs, which other projects may share.")
 
 
 def print_left(console: Console, inventory: Inventory, project: str, *, aws: bool) -> None:
     """Print what is there after a removal, and what it costs."""
-    from scones.costs import dollars
-
     if inventory.is_empty:
         console.print(f"Nothing of the project {project} is left.")
         return
@@ -103,15 +103,20 @@ def print_left(console: Console, inventory: Inventory, project: str, *, aws: boo
     if not inventory.holds_only_data:
         stacks = ", ".join(f"{stack.name} ({stack.state.status})" for stack in inventory.stacks if not stack.holds_only_data)
         console.print(f"[bold red]Still there:[/] {stacks or 'what runs left on staging'}. Run the same again.")
-    costs = left_costs(inventory)
-    unknown = "".join(f", and {line.what} ({line.assumption})" for line in costs.unknown)
-    console.print(f"Left is data, for about {dollars(costs.total)} USD a month{unknown}:", soft_wrap=True)
+    console.print(f"Left is data, for about {_costs(inventory)}:", soft_wrap=True)
     _print_data(console, inventory)
     if inventory.pipeline is not None:
         console.print(f"  the pipeline {inventory.pipeline} with its history (free)")
     console.print(
         f"Bring the rest back: scones aws bootstrap{option}. Delete the data too: scones aws destroy{option} --delete-data", soft_wrap=True
     )
+
+
+def _costs(inventory: Inventory) -> str:
+    from scones.costs import dollars
+
+    costs = left_costs(inventory)
+    return f"{dollars(costs.total)} USD a month" + "".join(f", and {line.what} ({line.assumption})" for line in costs.unknown)
 
 
 def _print_data(console: Console, inventory: Inventory) -> None:

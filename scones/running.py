@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from staging import StagedDataset
 
 
-def load_settings(context: Context, stage: str | None, overrides: Sequence[str]) -> Settings:
-    """Load the settings of a run; on localcloud experiments go to the local store unless something else is set."""
+def load_settings(context: Context, stage: str | None, overrides: Sequence[str], *, dry_run: bool = False) -> Settings:
+    """Load the settings of a run; on localcloud experiments go to the local store, which is made, unless something else is set."""
     if not context.aws and not os.environ.get("MLFLOW_TRACKING_URI"):
         store = local_store(context.state_dir)
-        store.prepare()
+        if not dry_run:
+            store.prepare()
         os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri
-    return load(stage, overrides, aws=context.aws).settings
+    return load(context, stage, overrides).settings
 
 
 def run(context: Context, settings: Settings, source: str | None, *, wait: bool = True, only_if_changed: bool = False) -> ExecutionResult:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.settings import DEFAULT_STAGE, LoadedSettings, load_settings
 from scones.target import LOCAL_REGION
 
+if TYPE_CHECKING:
+    from scones.options import Context
 
-def load(stage: str | None, overrides: Sequence[str], *, aws: bool = False) -> LoadedSettings:
+
+def load(context: Context, stage: str | None, overrides: Sequence[str]) -> LoadedSettings:
     """Load the settings of a stage (default: SCONES_STAGE, else the development stage) with ``section.key=value`` overrides.
 
-    With *aws* the region of the signed-in profile counts like AWS_REGION, and every client of this process goes to the region of the
-    settings: what is looked for in one region must not be made in another. Without, the region is localcloud's, whatever else is set.
+    On AWS the region of the signed-in profile counts like AWS_REGION, and every client of this process goes to the region of the
+    settings: what is looked for in one region must not be made in another. Else the region is localcloud's, and who asks for another is told.
 
     Raises:
         SettingsError: A key or a value is wrong; the message names it, what is allowed and the nearest name.
     """
     environ = dict(os.environ)
-    if aws and not (environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")):
+    if context.aws and not (environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")):
         environ["AWS_DEFAULT_REGION"] = _profile_region() or ""
-    region = [] if aws else [f"aws.region={LOCAL_REGION}"]
-    loaded = load_settings(stage_name(stage), [*overrides, *region], environ)
-    if aws:
-        os.environ |= {"AWS_REGION": loaded.settings.aws.region, "AWS_DEFAULT_REGION": loaded.settings.aws.region}
+    loaded = load_settings(stage_name(stage), overrides, environ)
+    region = loaded.settings.aws.region
+    if context.aws:
+        os.environ |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    elif region != LOCAL_REGION:
+        context.output.note(f"localcloud is {LOCAL_REGION}; aws.region {region} ({loaded.origins['aws.region']}) counts with --aws.")
+        loaded = load_settings(stage_name(stage), [*overrides, f"aws.region={LOCAL_REGION}"], environ)
     return loaded
 
 

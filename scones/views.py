@@ -47,12 +47,14 @@ def print_metrics(console: Console, metrics: EvaluationMetrics) -> None:
 
 def print_execution(console: Console, execution: ExecutionResult) -> None:
     """Print an execution: its status, its steps, its figures, and why it failed."""
-    console.print(f"execution {execution.execution_arn}\nstatus    [{_STYLES.get(execution.status, '')}]{execution.status}[/]")
+    console.print(
+        f"execution {execution.execution_arn}\nstatus    [{_STYLES.get(execution.status, '')}]{execution.status}[/]", soft_wrap=True
+    )
     console.print(steps_table(execution.steps))
     if execution.metrics is not None:
         print_metrics(console, execution.metrics)
     if execution.model_package_arn is not None:
-        console.print(f"model     {execution.model_package_arn}")
+        console.print(f"model     {execution.model_package_arn}", soft_wrap=True)
     failed = execution.failed_step
     if failed is not None:
         console.print(f"[red]{failed.name} failed:[/] ", end="")

@@ -47,8 +47,25 @@ class Classification:
         return {"image": self.image, "error": self.error, "cause": self.cause, "execution_arn": self.execution_arn}
 
 
+@dataclass(frozen=True)
+class PlannedPhoto:
+    """A photo that would be classified.
+
+    Attributes:
+        image: The path or S3 URI as given.
+        uri: Where the workflow would read it.
+        size: Its bytes.
+        is_file: Whether it would be uploaded first.
+    """
+
+    image: str
+    uri: str
+    size: int
+    is_file: bool
+
+
 class Workflow:
-    """The deployed state machine."""
+    """The deployed state machine; `arn` is that of the alias through which executions are started."""
 
     def __init__(self, target: Target, state_machine_arn: str, bucket: str) -> None:
         # One client each for all threads, with a connection for each thread.
@@ -57,7 +74,7 @@ class Workflow:
         config = Config(max_pool_connections=2 * PARALLEL)
         self._states = target.session.client("stepfunctions", config=config)
         self._s3 = target.session.client("s3", config=config)
-        self._arn = state_machine_arn
+        self.arn = state_machine_arn
         self._bucket = bucket
 
     def classify(
@@ -73,9 +90,7 @@ class Workflow:
         Raises:
             SconesError: A file cannot be read (before anything is sent), or an execution does not end.
         """
-        for image in images:
-            if not image.startswith("s3://"):
-                _check_file(image)
+        _check_files(images)
 
         def one(image: str) -> Classification:
             classification = self._classify(image, threshold)
@@ -85,12 +100,39 @@ class Workflow:
         with ThreadPoolExecutor(PARALLEL) as pool:
             yield from pool.map(one, images)
 
+    def plan(self, images: Sequence[str]) -> list[PlannedPhoto]:
+        """Return what `classify` would send; sends nothing.
+
+        Raises:
+            SconesError: A photo cannot be read.
+            botocore.exceptions.ClientError: The workflow is not there any more, or may not be looked at.
+        """
+        _check_files(images)
+        self._states.describe_state_machine_alias(stateMachineAliasArn=self.arn)
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return list(pool.map(self._plan, images))
+
+    def _plan(self, image: str) -> PlannedPhoto:
+        if not image.startswith("s3://"):
+            body, key = _content(image)
+            return PlannedPhoto(image, f"s3://{self._bucket}/{key}", len(body), True)
+        from botocore.exceptions import ClientError, ParamValidationError
+
+        bucket, _, key = image.removeprefix("s3://").partition("/")
+        try:
+            size = self._s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        except (ClientError, ParamValidationError) as error:
+            raise SconesError(
+                f"{image} cannot be read: {error}", "Give paths of photos, or S3 URIs: s3://BUCKET/KEY", ExitCode.USAGE
+            ) from error
+        return PlannedPhoto(image, image, size, False)
+
     def _classify(self, image: str, threshold: float | None) -> Classification:
         bucket, key = self._locate(image)
         request: dict[str, Any] = {"s3_bucket": bucket, "s3_key": key}
         if threshold is not None:
             request["threshold"] = threshold
-        arn = self._states.start_execution(stateMachineArn=self._arn, input=json.dumps(request))["executionArn"]
+        arn = self._states.start_execution(stateMachineArn=self.arn, input=json.dumps(request))["executionArn"]
         execution = self._wait(arn)
         if execution["status"] == "SUCCEEDED":
             return Classification(image, arn, json.loads(execution["output"]))
@@ -100,9 +142,7 @@ class Workflow:
         if image.startswith("s3://"):
             bucket, _, key = image.removeprefix("s3://").partition("/")
             return bucket, key
-        path = Path(image)
-        body = path.read_bytes()
-        key = f"inbox/{hashlib.sha256(body).hexdigest()}{path.suffix.lower()}"
+        body, key = _content(image)
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=body)
         return self._bucket, key
 
@@ -118,6 +158,20 @@ class Workflow:
         raise SconesError(
             f"The execution {arn} did not end within {WAIT_SECONDS:.0f} s", "Look at it with: scones logs image-classification"
         )
+
+
+def _content(image: str) -> tuple[bytes, str]:
+    """Return a file's bytes and the key under which the workflow gets them."""
+    path = Path(image)
+    body = path.read_bytes()
+    return body, f"inbox/{hashlib.sha256(body).hexdigest()}{path.suffix.lower()}"
+
+
+def _check_files(images: Sequence[str]) -> None:
+    """Raise SconesError for the first that is a file which cannot be a photo."""
+    for image in images:
+        if not image.startswith("s3://"):
+            _check_file(image)
 
 
 def _check_file(image: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infrastructure.bootstrap import Plan
+    from infrastructure.cicd import CicdParameters
     from infrastructure.costs import Estimate, Usage
     from infrastructure.deploy import PlatformParameters
     from pipelines.settings import Settings
@@ -50,23 +51,40 @@ def usage_of(photos_per_month: int, runs_per_month: int) -> Usage:
 
 @aws.command()
 @usage_options
+@click.option(
+    "--pushes-per-month", type=click.IntRange(min=0), default=40, show_default=True, help="For the estimate: commits delivered in a month."
+)
 @settings_options
 @command_options(needs_target=False)
-def costs(context: Context, photos_per_month: int, runs_per_month: int, stage: str | None, overrides: tuple[str, ...]) -> None:
-    """Estimate what the system costs a month with the settings of a stage. Asks nobody: the prices are in a table here."""
-    from scones.costs import document, estimate, print_estimate
-    from scones.platform import platform_parameters
-    from scones.settings import load
+def costs(
+    context: Context, photos_per_month: int, runs_per_month: int, pushes_per_month: int, stage: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Estimate what the system costs a month with the settings of a stage, and what their delivery of commits (scones cicd) adds to that.
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    Asks nobody: the prices are in a table here.
+    """
+    from pipelines.settings import load_settings
+    from scones.costs import document, estimate, estimate_delivery, print_estimate, print_lines
+    from scones.platform import chosen_delivery, platform_parameters
+    from scones.settings import stage_name
+
+    settings = load_settings(stage_name(stage), overrides).settings
     found = estimate(settings, platform_parameters(settings), usage_of(photos_per_month, runs_per_month))
-    context.output.result(document(found), lambda console: print_estimate(console, found))
+    delivery = estimate_delivery(chosen_delivery(settings).for_template(), pushes_per_month)
+
+    def human(console: Console) -> None:
+        print_lines(console, found)
+        console.print(f"\nWith CI/CD (scones cicd deploy, cicd.source {settings.cicd.source}), on top:")
+        print_estimate(console, delivery)
+
+    context.output.result({**document(found), "cicd": document(delivery)}, human)
 
 
 @aws.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Build, show what would be written, and write nothing.")
 @command_options(needs_target=False)
-def package(context: Context, folder: Path) -> None:
+def package(context: Context, folder: Path, dry_run: bool) -> None:
     """Build what the stacks refer to (the functions' zips, workflow, inference template) into FOLDER, which is made or must be empty.
 
     The same sources make the same files, each named by its content: `scones aws bootstrap --package FOLDER` deploys them as they are.
@@ -76,15 +94,17 @@ def package(context: Context, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise SconesError(f"The folder {folder} is not empty", "Name a new one, or remove what is in it.", ExitCode.USAGE)
     assets = build_assets()
-    write_assets(assets, folder)
+    if not dry_run:
+        write_assets(assets, folder)
 
     def human(console: Console) -> None:
         for asset in assets:
             console.print(f"{len(asset.data):>9,} bytes  {folder / asset.key}", markup=False, soft_wrap=True)
 
-    context.output.result(
-        {"folder": folder, "files": [{"key": asset.key, "sha256": asset.sha256, "size": len(asset.data)} for asset in assets]}, human
-    )
+    files = [{"key": asset.key, "sha256": asset.sha256, "size": len(asset.data)} for asset in assets]
+    context.output.result({"folder": folder, "outcome": "planned" if dry_run else "written", "files": files}, human)
+    if dry_run:
+        context.output.note("Nothing was written (--dry-run).")
 
 
 @aws.command()
@@ -126,7 +146,7 @@ def bootstrap(
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     assets = build_assets() if folder is None else read_assets(folder)
     say = context.output.note
@@ -177,13 +197,18 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
     Changes nothing. What cannot be found out is said to be not known; it counts as no difference for --exit-code.
     """
     from scones.comparison import Comparison, print_difference
-    from scones.platform import platform_parameters
+    from scones.platform import check_delivery, delivery_parameters, existing_platform, platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     context.output.note(f"{context.target.place()}, stage {settings.stage}: comparing ...")
-    found = Comparison(context.target, parameters, STACK_SECONDS, context.output.note).stacks()
+
+    def delivery() -> CicdParameters:
+        check_delivery(settings)
+        return delivery_parameters(context, settings, existing_platform(context, settings))
+
+    found = Comparison(context.target, parameters, delivery, STACK_SECONDS, context.output.note).stacks()
 
     def human(console: Console) -> None:
         for difference in found:
@@ -219,7 +244,7 @@ def destroy(
     from scones.platform import platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     parameters = platform_parameters(settings)
     project = settings.project.name
     if confirm is not None:

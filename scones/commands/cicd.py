@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from infrastructure.cicd import CicdParameters, DeliveryPlan
     from infrastructure.costs import Estimate
-    from pipelines.settings import Settings
     from scones.delivery import Deliveries, Delivery, DeliveryAction
 
 LOG_TAIL = 15
@@ -46,18 +45,13 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
     from infrastructure.deploy import watched_stack
     from scones.connection import next_steps
     from scones.costs import estimate_delivery
-    from scones.platform import platform_parameters
+    from scones.platform import check_delivery, delivery_parameters, ensure_platform, existing_platform, platform_parameters
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     platform_parameters(settings)  # refuses what would not fit the project's platform
-    if settings.cicd.source != "s3" and settings.cicd.repository is None:
-        raise SconesError(
-            "cicd.repository is not set: which repository's pushes shall be delivered?",
-            "Name it with --set cicd.repository=owner/name or in config/; without CodeConnections, upload sources instead: --set cicd.source=s3",
-            ExitCode.USAGE,
-        )
-    parameters = _parameters(context, settings, dry_run=dry_run)
+    check_delivery(settings)
+    parameters = delivery_parameters(context, settings, (existing_platform if dry_run else ensure_platform)(context, settings))
     say = context.output.note
     session = context.target.session
     delivery = DeliveryStack(session, watched_stack(session, parameters.stack_name, time.monotonic() + STACK_SECONDS, say), parameters)
@@ -103,6 +97,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
         "target": str(context.target),
         "pipeline": deliveries.pipeline_name,
         "delivery": None if found is None else found.document(),
+        "nothing_pushed_yet": found is None or found.found_nothing_pushed,
         "log_tail": tail,
         "training": None if training is None else {"execution_arn": training.execution_arn, "status": training.status},
     }
@@ -110,8 +105,9 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
     def human(console: Console) -> None:
         console.print(f"target     {context.target}")
         console.print(f"pipeline   {deliveries.pipeline_name}")
-        if found is None:
-            console.print(f"Nothing was delivered yet. {_how_to_push(deliveries)}")
+        if found is None or found.found_nothing_pushed:
+            console.print("Nothing has been pushed yet: a new pipeline runs once by itself, and found no commit.")
+            console.print(_how_to_push(deliveries), soft_wrap=True)
             return
         _print_delivery(console, found)
         if training is not None:
@@ -125,7 +121,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
 
 @cicd.command()
 @click.argument("action", required=False)
-@click.option("--execution", help="Delivery that is meant (default: the newest).")
+@click.option("--execution", help="Delivery that is meant, by the beginning of its id (default: the newest).")
 @click.option("--last", type=click.IntRange(min=1), help="Show only this many lines.")
 @settings_options
 @command_options()
@@ -208,45 +204,7 @@ def _deliveries(context: Context, stage: str | None, overrides: tuple[str, ...])
     from scones.delivery import Deliveries
     from scones.settings import load
 
-    return Deliveries(context.target, load(stage, overrides, aws=context.aws).settings)
-
-
-def _parameters(context: Context, settings: Settings, *, dry_run: bool) -> CicdParameters:
-    """What the settings and the platform's outputs say."""
-    from infrastructure.cicd import CicdParameters
-    from scones.platform import ensure_platform, existing_platform
-    from scones.registry import stack_outputs
-
-    platform = (existing_platform if dry_run else ensure_platform)(context, settings)
-    outputs = stack_outputs(context.target, settings.aws.platform_stack)
-    if outputs is None or "NotificationTopicArn" not in outputs:
-        raise SconesError(
-            f"The stack {settings.aws.platform_stack} has no output NotificationTopicArn, which the delivery needs",
-            f"Bring the platform up to date: scones aws bootstrap{' --aws' if context.aws else ''}",
-            ExitCode.USAGE,
-        )
-    chosen = settings.cicd
-    return CicdParameters(
-        project=settings.project.name,
-        stage=settings.stage,
-        source=chosen.source,
-        repository=chosen.repository or "",
-        branch=chosen.branch,
-        connection_arn=chosen.connection_arn or "",
-        connection_provider=chosen.provider,
-        git_hub_oidc_provider_arn=chosen.github_oidc_provider_arn or "",
-        test_command=chosen.test_command,
-        build_image=chosen.build_image,
-        test_compute_type=chosen.test_compute_type,
-        artifact_bucket_name=platform.bucket,
-        pipeline_role_arn=platform.pipeline_role_arn,
-        model_package_group_name=platform.model_package_group,
-        pipeline_name=settings.pipeline.name,
-        notification_topic_arn=outputs["NotificationTopicArn"],
-        permissions_boundary_arn=settings.platform.permissions_boundary_arn or "",
-        encryption_key_arn=settings.platform.encryption_key_arn or "",
-        log_retention_in_days=settings.platform.log_retention_days,
-    )
+    return Deliveries(context.target, load(context, stage, overrides).settings)
 
 
 def _plan_document(context: Context, parameters: CicdParameters, plan: DeliveryPlan, cost: Estimate) -> dict[str, Any]:
@@ -280,7 +238,11 @@ def _print_plan(console: Console, parameters: CicdParameters, plan: DeliveryPlan
 
 
 def _how_to_push(deliveries: Deliveries) -> str:
-    return "Upload a commit: scones cicd push" if "SourceKey" in deliveries.outputs else "Push a commit: git push."
+    return (
+        "Upload a commit: scones cicd push"
+        if "SourceKey" in deliveries.outputs
+        else "Push a commit: git push. Where to, and whether the connection waits for somebody: scones cicd deploy"
+    )
 
 
 def _log_tail(context: Context, deliveries: Deliveries, delivery: Delivery) -> list[str]:
@@ -331,9 +293,6 @@ def _what_next(failed: DeliveryAction, tail: list[str], deliveries: Deliveries) 
     if failed.stage == "Source":
         if "SourceKey" in deliveries.outputs:
             return _how_to_push(deliveries)
-        return (
-            "Before the first push there is nothing to deliver, and a new pipeline's first execution fails. Else: is the connection authorized, and is "
-            "there the branch? scones cicd deploy says what it waits for."
-        )
+        return "Is the connection authorized, and is there the branch? scones cicd deploy says what it waits for."
     known = None if failed.stage == "Test" else advice("\n".join([failed.reason or "", *tail]))
     return known or "Mend it and push again."

@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from scones.workflow import Workflow
+
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "--threshold", type=click.FloatRange(0.0, 1.0), help="Confidence from which an inference is accepted (default: the deployed one)."
 )
+@click.option("--dry-run", is_flag=True, help="Check the photos and the workflow, say what would be sent where, and send nothing.")
 @settings_options
 @command_options()
-def classify(context: Context, images: tuple[str, ...], threshold: float | None, stage: str | None, overrides: tuple[str, ...]) -> None:
+def classify(
+    context: Context, images: tuple[str, ...], threshold: float | None, dry_run: bool, stage: str | None, overrides: tuple[str, ...]
+) -> None:
     """Send photos (files or S3 URIs) through the production workflow.
 
     A confidence below the threshold is an outcome (needs_review), not a failure. Exits with 1 when any photo could not be classified.
@@ -33,7 +38,7 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
     from scones.settings import load
     from scones.workflow import Workflow
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
     if outputs is None or "StateMachineArn" not in outputs:
         raise SconesError(
@@ -45,6 +50,9 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
         context.target, outputs["StateMachineArn"], settings.platform.image_bucket or settings.aws.bucket or platform["ArtifactBucketName"]
     )
 
+    if dry_run:
+        _show_plan(context, workflow, images, threshold)
+        return
     with _progress(len(images)) as advance:
         classifications = list(workflow.classify(images, threshold, advance))
 
@@ -71,6 +79,27 @@ def classify(context: Context, images: tuple[str, ...], threshold: float | None,
     context.output.result([found.document() for found in classifications], human)
     if any(found.result is None for found in classifications):
         sys.exit(ExitCode.FAILED)
+
+
+def _show_plan(context: Context, workflow: Workflow, images: tuple[str, ...], threshold: float | None) -> None:
+    photos = workflow.plan(images)
+
+    def human(console: Console) -> None:
+        console.print(f"{len(photos)} executions of {workflow.arn} would be started", soft_wrap=True)
+        if threshold is not None:
+            console.print(f"with the threshold {threshold:g} in place of the deployed one")
+        for photo in photos:
+            to = f", would be uploaded to {photo.uri}" if photo.is_file else ""
+            console.print(f"  {photo.image}: {photo.size:,} bytes{to}", markup=False, soft_wrap=True)
+
+    document = {
+        "outcome": "planned",
+        "state_machine_arn": workflow.arn,
+        "threshold": threshold,
+        "photos": [{"image": photo.image, "uri": photo.uri, "bytes": photo.size, "uploads": photo.is_file} for photo in photos],
+    }
+    context.output.result(document, human)
+    context.output.note("Nothing was uploaded or started (--dry-run).")
 
 
 class _progress:

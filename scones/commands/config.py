@@ -32,7 +32,8 @@ def show(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Non
 
         assert isinstance(console, Console)
         table = Table(box=None, pad_edge=False)
-        for heading in ("setting", "value", "from"):
+        table.add_column("setting", no_wrap=True)  # what is typed after --set
+        for heading in ("value", "from"):
             table.add_column(heading, overflow="fold")
         for row in document:
             table.add_row(str(row["key"]), escape(_short(row["value"])), str(row["origin"]))

@@ -12,6 +12,8 @@ from scones.options import Context, command_options, settings_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.settings import Settings
+
 #: The sample is small and drawn: the quick recipe is enough for it, and a newcomer waits.
 SAMPLE_OVERRIDES = ("training.recipe.preset=quick", "training.epochs=4")
 
@@ -24,9 +26,10 @@ SAMPLE_OVERRIDES = ("training.recipe.preset=quick", "training.epochs=4")
     metavar="SOURCE",
     help="Images to train on: sample, cifar100, or a folder of class folders.",
 )
+@click.option("--dry-run", is_flag=True, help="Check the settings and the images, say what would be done, and do nothing.")
 @settings_options
 @command_options()
-def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, ...]) -> None:
+def demo(context: Context, data: str, dry_run: bool, stage: str | None, overrides: tuple[str, ...]) -> None:
     """Run the whole loop: stage images, run the pipeline, approve the model as a person would, classify two photos.
 
     Leaves localcloud running; `scones down` ends it. A second run takes every step from the cache that may be taken.
@@ -45,7 +48,10 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
 
     say = context.output.note
     began = time.monotonic()
-    settings = running.load_settings(context, stage, (*(SAMPLE_OVERRIDES if data == "sample" else ()), *overrides))
+    settings = running.load_settings(context, stage, (*(SAMPLE_OVERRIDES if data == "sample" else ()), *overrides), dry_run=dry_run)
+    if dry_run:
+        _show_plan(context, settings, data)
+        return
     say(f"1. Platform and images ({data}), then the pipeline, on {context.target}")
     execution = running.run(context, settings, data)
     report = write_report(context.target, execution, context.state_dir / "reports" / execution.execution_arn.rpartition("/")[2])
@@ -109,3 +115,43 @@ def demo(context: Context, data: str, stage: str | None, overrides: tuple[str, .
     wrong = [classification for _, classification in photos if classification.result is None]
     if wrong:
         raise SconesError(f"A photo could not be classified: {wrong[0].error}: {wrong[0].cause}")
+
+
+def _show_plan(context: Context, settings: Settings, data: str) -> None:
+    """Say what the demo would do, from what is there now: also localcloud is started by the demo only."""
+    from scones import local, running
+    from scones.commands.run import plan_document, print_plan
+    from scones.registry import stack_outputs
+    from scones.staged import check_source
+
+    starts_localcloud = not context.aws and local.find_running(context.state_dir) is None
+    makes_platform = starts_localcloud or (not context.aws and stack_outputs(context.target, settings.aws.platform_stack) is None)
+    planned = None if makes_platform else running.plan(context, settings, data)
+    images = None if planned is not None or data.startswith("s3://") else check_source(context, data)
+    place = "localcloud, which would be started" if starts_localcloud else str(context.target)
+    document = {
+        "outcome": "planned",
+        "target": place,
+        "starts_localcloud": starts_localcloud,
+        "makes_platform": makes_platform,
+        "images": None if images is None else {"source": data, "counts": images.counts},
+        "run": None if planned is None else plan_document(settings, *planned),
+    }
+
+    def human(console: Console) -> None:
+        console.print(f"On {place}, the demo would", soft_wrap=True)
+        if makes_platform:
+            console.print(
+                f"1. make the platform (stack {settings.aws.platform_stack}), upload the images and run the pipeline {settings.pipeline.name}:"
+            )
+            counts = "" if images is None else ": " + ", ".join(f"{count} {label}" for label, count in images.counts.items())
+            console.print(f"   {data}{counts}", markup=False, soft_wrap=True)
+        else:
+            console.print("1. run the pipeline:")
+        if planned is not None:
+            print_plan(console, settings, *planned)
+        console.print("2. approve the version that it registers, as a person would, which deploys it to production")
+        console.print("3. classify two of its test photos through the production workflow")
+
+    context.output.result(document, human)
+    context.output.note("Nothing was done (--dry-run).")

@@ -29,7 +29,7 @@ def _production(context: Context, stage: str | None, overrides: tuple[str, ...])
     from scones.production import Production
     from scones.settings import load
 
-    return Production(context.target, load(stage, overrides, aws=context.aws).settings)
+    return Production(context.target, load(context, stage, overrides).settings)
 
 
 @deploy.command()

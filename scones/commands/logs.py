@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--execution", help="Pipeline execution whose step is meant (default: the newest).")
+@click.option("--execution", help="Pipeline execution whose step is meant: its ARN, its id or the beginning of it (default: the newest).")
 @click.option("--last", type=click.IntRange(min=1), help="Show only this many lines.")
 @settings_options
 @command_options()
@@ -27,7 +27,7 @@ def logs(context: Context, name: str, execution: str | None, last: int | None, s
     """Show the logs of NAME: a step (Train), a function (image-classification) or an endpoint (scones-production)."""
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     source = _find(context, settings, name, execution)
     lines = log_streams.read(context.target, source, last)
     document = {"log_group": source.group, "stream_prefix": source.stream_prefix, "lines": [_document(line) for line in lines]}

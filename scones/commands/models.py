@@ -28,14 +28,14 @@ def _registry(context: Context, stage: str | None, overrides: tuple[str, ...]) -
     from scones.registry import Registry
     from scones.settings import load
 
-    return Registry(context.target, load(stage, overrides, aws=context.aws).settings)
+    return Registry(context.target, load(context, stage, overrides).settings)
 
 
 def _production(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Production:
     from scones.production import Production
     from scones.settings import load
 
-    return Production(context.target, load(stage, overrides, aws=context.aws).settings)
+    return Production(context.target, load(context, stage, overrides).settings)
 
 
 @models.command("list")
@@ -52,13 +52,15 @@ def list_versions(context: Context, stage: str | None, overrides: tuple[str, ...
             console.print(f"No model is registered yet ({context.target}). Make one: scones run --data FOLDER (or sample)", soft_wrap=True)
             return
         table = Table(box=None, pad_edge=False)
-        for heading in ("version", "status", "accuracy", "created", "serves", "ARN"):
+        for heading in ("version", "status", "accuracy", "created", "serves"):
             table.add_column(heading, overflow="fold")
         for version in versions:
             accuracy = "" if version.accuracy is None else f"{version.accuracy:.4f}"
             serves = "production" if version.in_production else ""
-            table.add_row(str(version.number), version.status, accuracy, f"{version.created:%Y-%m-%d %H:%M:%S}", serves, version.arn)
+            table.add_row(str(version.number), version.status, accuracy, f"{version.created:%Y-%m-%d %H:%M:%S}", serves)
         console.print(table)
+        # An ARN is as wide as a terminal, and but for its number the same for all.
+        console.print(f"ARN: {versions[0].arn.rpartition('/')[0]}/VERSION", soft_wrap=True)
 
     context.output.result([version.document() for version in versions], human)
 

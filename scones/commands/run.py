@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,7 +37,7 @@ def run(
     from scones.executions import document
     from scones.views import next_command, print_execution
 
-    settings = running.load_settings(context, stage, overrides)
+    settings = running.load_settings(context, stage, overrides, dry_run=dry_run)
     if dry_run:
         _show_plan(context, settings, *running.plan(context, settings, data))
         return
@@ -54,8 +54,14 @@ def run(
 
 
 def _show_plan(context: Context, settings: Settings, plan: RunPlan, staged: StagedDataset | None) -> None:
-    document = {
-        "outcome": "planned",
+    document = {"outcome": "planned", **plan_document(settings, plan, staged)}
+    context.output.result(document, lambda console: print_plan(console, settings, plan, staged))
+    context.output.note("Nothing was uploaded or started (--dry-run).")
+
+
+def plan_document(settings: Settings, plan: RunPlan, staged: StagedDataset | None) -> dict[str, Any]:
+    """Return what a run would do, as --json prints it."""
+    return {
         "pipeline": {"name": settings.pipeline.name, "would_be": plan.pipeline},
         "images": None if staged is None else {"uri": staged.uri, "counts": staged.counts, "uploads": staged.uploaded},
         "code_uploads": list(plan.uploads),
@@ -63,14 +69,13 @@ def _show_plan(context: Context, settings: Settings, plan: RunPlan, staged: Stag
         "steps": list(plan.steps),
     }
 
-    def human(console: Console) -> None:
-        if staged is not None:
-            console.print(f"{staged.uploaded} objects of images would be uploaded to {staged.uri}", soft_wrap=True)
-        console.print(f"{len(plan.uploads)} files of code would be uploaded")
-        console.print(f"the pipeline {settings.pipeline.name} would be {plan.pipeline}, and started with")
-        for name, value in plan.parameters.items():
-            console.print(f"  {name} = {value}", markup=False, soft_wrap=True)
-        console.print(f"steps: {', '.join(plan.steps)}; those whose inputs have not changed come from the cache", soft_wrap=True)
 
-    context.output.result(document, human)
-    context.output.note("Nothing was uploaded or started (--dry-run).")
+def print_plan(console: Console, settings: Settings, plan: RunPlan, staged: StagedDataset | None) -> None:
+    """Print what a run would do."""
+    if staged is not None:
+        console.print(f"{staged.uploaded} objects of images would be uploaded to {staged.uri}", soft_wrap=True)
+    console.print(f"{len(plan.uploads)} files of code would be uploaded")
+    console.print(f"the pipeline {settings.pipeline.name} would be {plan.pipeline}, and started with")
+    for name, value in plan.parameters.items():
+        console.print(f"  {name} = {value}", markup=False, soft_wrap=True)
+    console.print(f"steps: {', '.join(plan.steps)}; those whose inputs have not changed come from the cache", soft_wrap=True)

@@ -33,7 +33,7 @@ def stage(context: Context, source: str, classes: tuple[str, ...], dry_run: bool
     from scones.settings import load
     from scones.staged import stage_source
 
-    staged = stage_source(context, load(stage, overrides, aws=context.aws).settings, source, classes, dry_run=dry_run)
+    staged = stage_source(context, load(context, stage, overrides).settings, source, classes, dry_run=dry_run)
     document = {
         "uri": staged.uri,
         "digest": staged.digest,

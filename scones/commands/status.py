@@ -34,11 +34,11 @@ class Serving:
 @settings_options
 @command_options()
 def status(context: Context, execution: str | None, stage: str | None, overrides: tuple[str, ...]) -> None:
-    """Show EXECUTION (an ARN or id; default: the newest) step by step, why it failed with the end of the log, and what serves."""
+    """Show EXECUTION (an ARN, an id or its beginning; default: the newest) step by step, why it failed with the end of the log, and what serves."""
     from scones.executions import Executions, document
     from scones.settings import load
 
-    settings = load(stage, overrides, aws=context.aws).settings
+    settings = load(context, stage, overrides).settings
     executions = Executions(context.target, settings)
     found = executions.find(execution) if execution else executions.newest()
     tail = _log_tail(context, found)
@@ -70,7 +70,10 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
                 markup=False,
             )
         if deployment is not None:
-            console.print(f"deployed  {deployment['model_package_arn'] or 'nothing'} (stack {deployment['stack']}: {deployment['status']})")
+            console.print(
+                f"deployed  {deployment['model_package_arn'] or 'nothing'} (stack {deployment['stack']}: {deployment['status']})",
+                soft_wrap=True,
+            )
             if deployment["reason"]:
                 console.print(f"          {deployment['reason']}", markup=False)
                 known = advice(deployment["reason"])

@@ -186,6 +186,7 @@ def test_status_shows_the_steps_and_what_serves(scones: Scones, demo: dict[str, 
         "scones-production": "InService",
     }
     assert status["deployment"]["model_package_arn"] == demo["model_package_arn"]
+    assert scones.json("status", demo["execution_arn"].rpartition("/")[2][:6])["execution"] == status["execution"]
     text = scones("status").stdout
     for word in ("Succeeded", demo["execution_arn"], "scones-production: InService"):
         assert word in text
@@ -307,6 +308,9 @@ def test_a_dry_run_says_what_a_run_would_do_and_does_nothing(scones: Scones, dem
     assert set(plan["steps"]) >= {"Preprocess", "Train", "QualityGateMissed", "StagingEndpoint"}
     staged = scones.json("stage", str(photos), "--dry-run")
     assert (staged["uri"], staged["uploaded"], staged["would_upload"]) == (plan["images"]["uri"], 0, 0)
+    whole = scones.json("demo", "--data", str(photos), *QUICK, *GATE, "--dry-run")
+    assert (whole["starts_localcloud"], whole["makes_platform"]) == (False, False)
+    assert whole["run"] == {name: value for name, value in plan.items() if name != "outcome"}
     after = scones.client("sagemaker").list_pipeline_executions(PipelineName="scones-vehicle-classifier")["PipelineExecutionSummaries"]
     assert len(after) == before
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 
 def post(region: Any, service: str, target: str, body: str) -> tuple[int, dict[str, Any]]:
@@ -110,3 +118,66 @@ def test_a_browser_is_not_told_that_it_may_send(region: Any) -> None:
         assert (response.status, response.getheader("Access-Control-Allow-Origin")) == (403, None)
     finally:
         connection.close()
+
+
+ELSEWHERE = {"region_name": "eu-west-1"}
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "request_"),
+    [
+        ("sagemaker", "list_endpoints", {}),
+        ("stepfunctions", "list_state_machines", {}),
+        ("cloudformation", "describe_stacks", {}),
+        ("lambda", "list_functions", {}),
+        ("sqs", "list_queues", {}),
+        ("logs", "describe_log_groups", {}),
+    ],
+)
+def test_a_request_for_another_region_is_refused_with_the_name_of_this_one(
+    region: Any, service: str, operation: str, request_: dict[str, Any]
+) -> None:
+    client = boto3.client(service, endpoint_url=region.endpoint_url, **ELSEWHERE)
+    with pytest.raises(
+        ClientError, match=r"eu-west-1 is not supported by localcloud, which is us-east-1 here\. Set AWS_REGION=us-east-1"
+    ) as error:
+        getattr(client, operation)(**request_)
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+def test_what_is_the_same_in_every_region_answers_wherever_it_is_asked(region: Any) -> None:
+    for service, operation in (("iam", "list_roles"), ("sts", "get_caller_identity")):
+        getattr(boto3.client(service, endpoint_url=region.endpoint_url, **ELSEWHERE), operation)()
+
+
+def test_s3_names_the_right_region_and_its_clients_find_the_bucket_there(region: Any) -> None:
+    region.client("s3").create_bucket(Bucket="far-away")
+    region.client("s3").put_object(Bucket="far-away", Key="key", Body=b"here")
+    answers: list[int] = []
+
+    def elsewhere() -> Any:
+        client = boto3.client("s3", endpoint_url=region.endpoint_url, config=Config(signature_version="s3v4"), **ELSEWHERE)
+        client.meta.events.register("before-parse.s3.*", lambda response_dict, **_: answers.append(response_dict["status_code"]))
+        return client
+
+    # A client keeps what it has learnt; one learns it from the body, the other has only the head of an answer to HEAD.
+    client = elsewhere()
+    assert client.get_object(Bucket="far-away", Key="key")["Body"].read() == b"here"
+    assert elsewhere().head_object(Bucket="far-away", Key="key")["ContentLength"] == 4
+    assert answers == [400, 200, 400, 200]
+    url = client.generate_presigned_url("get_object", {"Bucket": "other", "Key": "key"})
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(url)
+    assert "the region 'eu-west-1' is wrong; expecting 'us-east-1'" in refusal.value.read().decode()
+    url = region.client("s3").generate_presigned_url("get_object", {"Bucket": "far-away", "Key": "key"})
+    with urllib.request.urlopen(url) as response:
+        assert response.read() == b"here"
+
+
+def test_a_command_in_another_region_says_which_it_is_and_what_to_do(region: Any) -> None:
+    command = [sys.executable, "-m", "scones", "models", "list", "--aws"]
+    env = os.environ | {"AWS_ENDPOINT_URL": region.endpoint_url, "AWS_REGION": "eu-west-1"}
+    result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "The region eu-west-1 is not supported by localcloud, which is us-east-1 here. Set AWS_REGION=us-east-1" in line

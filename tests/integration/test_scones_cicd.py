@@ -162,10 +162,25 @@ def test_it_is_changed_to_uploads_says_what_is_next_and_is_left_alone_the_second
     assert (again["outcome"], again["changes"]) == ("unchanged", [])
     # A new pipeline runs at once; there are no sources yet.
     poll(lambda: scones("cicd", "status", "--json").document["delivery"]["status"] == "Failed", 60)
+    assert scones("cicd", "status", "--json").document["nothing_pushed_yet"]
     text = scones("cicd", "status").stdout
-    assert "Source failed:" in text
+    assert "Nothing has been pushed yet" in text
     assert "Upload a commit: scones cicd push" in text
+    assert "failed" not in text
     assert "No build has run yet" in refused("cicd", "logs").message
+
+
+def test_the_stack_is_compared_with_the_sources_and_the_settings(region: Region) -> None:
+    def difference(*options: str) -> dict[str, Any]:
+        return next(item for item in scones("aws", "diff", "--json", *options).document if item["stack"] == STACK)
+
+    same = difference(*S3)
+    assert (same["changes"], same["reason"]) == ([], None)
+    changed = difference(*S3, "--set", "cicd.test_command=true")["changes"]
+    assert "TestProject" in {change["resource"] for change in changed}
+    unknown = difference()
+    assert unknown["changes"] is None
+    assert "cicd.repository is not set" in unknown["reason"]
 
 
 def test_what_is_not_committed_cannot_be_delivered(region: Region, project: Path) -> None:
@@ -186,6 +201,7 @@ def test_a_commit_is_uploaded_and_delivered_and_known_by_its_hash(region: Region
     assert zipfile.ZipFile(BytesIO(body)).read("tested") == b"all is well\n"
     status = ended(poll, identifier)
     assert status["delivery"]["status"] == "Succeeded", status
+    assert not status["nothing_pushed_yet"]
     assert [action["name"] for action in status["delivery"]["actions"]] == ["Source", "Test", "Package", "Platform", "Pipeline"]
     assert "all is well" in scones("cicd", "logs", "Test").stdout
     found = scones("cicd", "status", status["delivery"]["execution_id"][:8], "--json").document

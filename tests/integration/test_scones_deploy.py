@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Region, poll
+from rich.console import Console
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from helpers_product import STACK, Product
@@ -79,6 +82,15 @@ def test_a_changed_setting_is_a_difference_of_both_stacks(product: Product, vers
     assert [stack["StackStatus"] for stack in product.client("cloudformation").describe_stacks()["Stacks"]] == ["UPDATE_COMPLETE"] * 2
 
 
+def test_the_list_of_versions_fits_a_narrow_terminal(versions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scones.console.rich_console", lambda: Console(width=80))
+    *table, arn = scones("models", "list").stdout.splitlines()
+    assert len(table) == 4  # one line for each version
+    assert max(map(len, table)) <= 80
+    assert re.fullmatch(r"2 +Approved +[-\d]+ [:\d]+ +production *", table[2])
+    assert arn == f"ARN: {versions[0].removesuffix('/1')}/VERSION"
+
+
 def test_history_says_what_served_when(versions: list[str]) -> None:
     history = scones("deploy", "history", "--json").document
     assert [(item["version"], item["outcome"]) for item in history] == [(2, "updated"), (1, "created")]
@@ -121,6 +133,33 @@ def test_rollback_deploys_the_version_that_served_before(product: Product, versi
     # And back again: what served before is the second one now.
     assert scones("deploy", "rollback", "--json").document["to"]["version"] == 2
     assert serving(product) == versions[1]
+
+
+def test_a_dry_run_of_a_classification_checks_photos_and_workflow_and_sends_nothing(
+    product: Product, versions: list[str], tmp_path: Path
+) -> None:
+    s3, bucket = product.client("s3"), product.outputs.artifact_bucket_name
+    machine = product.stack()["Outputs"]["StateMachineArn"]
+    photo, there = tmp_path / "photo.png", f"s3://{bucket}/code/sample/sample_payload.tar.gz"
+    photo.write_bytes(b"no matter what")
+
+    def executions() -> int:
+        return len(product.client("stepfunctions").list_executions(stateMachineArn=machine.rpartition(":")[0])["executions"])
+
+    before = executions()
+    plan = scones("classify", str(photo), there, "--threshold", "0.5", "--dry-run", "--json").document
+    assert (plan["outcome"], plan["state_machine_arn"], plan["threshold"]) == ("planned", machine, 0.5)
+    file, staged = plan["photos"]
+    assert file["uri"].startswith(f"s3://{bucket}/inbox/")
+    assert (file["bytes"], file["uploads"]) == (14, True)
+    assert (staged["uri"], staged["uploads"]) == (there, False)
+    assert staged["bytes"] == s3.head_object(Bucket=bucket, Key="code/sample/sample_payload.tar.gz")["ContentLength"]
+    for missing in (str(tmp_path / "none.png"), f"s3://{bucket}/none.png", "s3://"):
+        error = refused("classify", missing, "--dry-run")
+        assert error.exit_code == ExitCode.USAGE
+        assert missing in error.message
+    assert executions() == before
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="inbox/")["KeyCount"] == 0
 
 
 def test_a_decision_that_this_machines_clock_says_is_in_the_future_does_not_win(

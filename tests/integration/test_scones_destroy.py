@@ -88,7 +88,13 @@ def test_only_the_projects_name_removes_anything(product: Product, monkeypatch: 
     assert "--confirm scones" in str(error.hint)
     assert "is not the name of the project, which is scones" in refused("--confirm", "muffins").message
     monkeypatch.setattr("scones.asking._require_terminal", lambda option: None)
-    assert refused(typed="muffins\n").exit_code == ExitCode.FAILED
+    answer = scones("aws", "destroy", typed="muffins\n")
+    assert isinstance(answer.error, SconesError)
+    assert answer.error.exit_code == ExitCode.FAILED
+    # Before it asks it says what the decision costs.
+    plan, _, question = answer.stderr.partition("all of it goes on costing about < 0.01 USD a month")
+    assert "Stays (--delete-data takes it too):" in plan
+    assert "type the project's name (scones)" in question
     assert set(stacks(product)) == {"scones-platform", "scones-inference"}
 
 

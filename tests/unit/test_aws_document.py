@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from infrastructure.packaging import ROOT
 from lambdas.common import errors as workflow_errors
@@ -17,7 +19,7 @@ from lambdas.deploy_inference_workflow import errors as deployment_errors
 from pipelines.settings import load_settings
 from scones.cli import cli
 from scones.costs import dollars, estimate, estimate_delivery
-from scones.platform import platform_parameters
+from scones.platform import chosen_delivery, platform_parameters
 
 TEXT = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -77,6 +79,18 @@ def test_the_figures_are_the_estimates(column: int, stage: str) -> None:
 
 def test_the_deliverys_figure_is_its_estimate() -> None:
     assert f"{dollars(estimate_delivery({}).total)} for 40 pushes" in TEXT
+    assert estimate_delivery(chosen_delivery(load_settings("dev", (), environ={}).settings).for_template()) == estimate_delivery({})
+
+
+def test_costs_shows_what_a_delivery_adds_by_the_machine_and_the_pushes() -> None:
+    def cicd(*options: str) -> dict[str, float]:
+        document = json.loads(CliRunner().invoke(cli, ["aws", "costs", "--json", *options]).stdout)
+        return {line["what"]: line["monthly"] for line in document["cicd"]["lines"]}
+
+    assert (cicd()["CodeBuild"], cicd()["CodePipeline"]) == (3.2, 1.28)
+    large = cicd("--pushes-per-month", "10", "--set", "cicd.test_compute_type=BUILD_GENERAL1_LARGE")
+    assert (large["CodeBuild"], large["CodePipeline"]) == (1.6, 0.32)
+    assert cicd("--set", "cicd.source=github-actions") == {}
 
 
 @pytest.mark.parametrize("module", [workflow_errors, deployment_errors], ids=lambda module: module.__name__)

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from scones.cli import cli
 
 SCONES = [sys.executable, "-c", "from scones.cli import main; main()"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,18 +116,44 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) ->
 
 
 def test_a_time_scale_comes_from_the_environment_and_the_option_wins(tmp_path: Path) -> None:
-    result = scones(tmp_path, "up", "--detach", LOCALCLOUD_TIME_SCALE="fast")
-    assert result.returncode != 0
-    assert "'fast' is no number from 1 to 3600" in result.stderr
-    assert "Traceback" not in result.stderr
+    for options in ([], ["--detach"]):
+        result = scones(tmp_path, "up", *options, LOCALCLOUD_TIME_SCALE="fast")
+        assert result.returncode == 2
+        assert "'fast' is no number from 1 to 3600" in result.stderr
+        assert "Traceback" not in result.stderr
     result = scones(tmp_path, "up", "--detach", "--time-scale", "5", LOCALCLOUD_TIME_SCALE="fast")
     try:
         assert result.returncode == 0, result.stderr
         again = scones(tmp_path, "up", "--detach", "--time-scale", "6")
         assert again.returncode == 2
         assert re.search(r"End it first: \S*scones down", again.stderr)
+        planned = json.loads(scones(tmp_path, "down", "--dry-run", "--json").stdout)
+        assert planned == {"stopped": False, "would_stop": True}
+        still = json.loads(scones(tmp_path, "up", "--dry-run", "--json").stdout)
+        assert (still["already_running"], still["has_state"]) == (True, True)
     finally:
         scones(tmp_path, "down")
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"], ["--dry-run"]], ids=" ".join)
+def test_a_port_that_is_taken_ends_up_alike_in_the_foreground_and_in_the_background(tmp_path: Path, options: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = scones(tmp_path, "up", "--port", str(port), *options)
+    assert result.returncode == 2
+    assert f"Port {port} on 127.0.0.1 cannot be used" in result.stderr
+    assert "Without --port a free one is picked." in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"]], ids=" ".join)
+def test_a_state_that_cannot_be_loaded_ends_up_alike_too(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "state" / "localcloud").mkdir(parents=True)
+    (tmp_path / "state" / "localcloud" / "localcloud.db").write_text("no database at all" * 100)
+    result = scones(tmp_path, "up", *options)
+    assert result.returncode == 1
+    assert "localcloud: " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -186,6 +216,44 @@ def test_a_result_that_cannot_be_written_is_one_clear_line(tmp_path: Path, argum
     assert "Traceback" not in result.stderr
     assert "Exception ignored" not in result.stderr
     assert "standard output: No space left on device" in result.stderr or "unknown setting x" in result.stderr
+
+
+def test_every_setting_is_one_word_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scones.console.rich_console", lambda: Console(width=80))
+    lines = CliRunner().invoke(cli, ["config", "show"]).stdout.splitlines()
+    names = {row["key"] for row in json.loads(CliRunner().invoke(cli, ["config", "show", "--json"]).stdout)}
+    assert names <= {line.partition(" ")[0] for line in lines}
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("command", [["-m", "scones"], ["-c", "import importlib.metadata as m; m.EntryPoint('scones', {}, '').load()()"]])
+def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = subprocess.run(
+        [sys.executable, *(word.format(repr(entry_point())) for word in command)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def entry_point() -> str:
+    """What setup.py has the console script call."""
+    found = re.search(r'"scones=([\w.:]+)"', (ROOT / "setup.py").read_text())
+    assert found is not None
+    return found[1]
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
+    command = ["make", "demo", "PYTHON=missing", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "There is no command 'missing'; Python 3.11 or newer is needed." in result.stderr
+    assert "this is" not in result.stderr
 
 
 SERVER = """

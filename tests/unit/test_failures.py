@@ -11,8 +11,10 @@ from botocore.exceptions import ClientError
 from lambdas.deploy_inference_workflow.errors import DeploymentFailedError
 from pipelines.errors import PlatformError
 from scones.advice import advice
+from scones.console import Output
 from scones.errors import ExitCode
 from scones.failures import explain
+from scones.options import Context
 from scones.settings import load
 
 QUOTA = (
@@ -122,11 +124,24 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("profile")
-def test_on_aws_settings_and_clients_are_in_one_region() -> None:
+def test_on_aws_settings_and_clients_are_in_one_region(tmp_path: Path) -> None:
     import boto3
 
-    assert load(None, ()).settings.aws.region == "us-east-1"
-    assert load(None, (), aws=True).settings.aws.region == "eu-west-1"
+    here, aws = (Context(Output(), tmp_path, on_aws) for on_aws in (False, True))
+    assert load(here, None, ()).settings.aws.region == "us-east-1"
+    assert load(aws, None, ()).settings.aws.region == "eu-west-1"
     assert boto3.Session().region_name == "eu-west-1"
-    assert load(None, ("aws.region=ap-south-1",), aws=True).settings.aws.region == "ap-south-1"
+    assert load(aws, None, ("aws.region=ap-south-1",)).settings.aws.region == "ap-south-1"
     assert boto3.Session().region_name == "ap-south-1"
+
+
+def test_who_asks_for_another_region_than_localclouds_is_told_that_it_counts_on_aws_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = Context(Output(), tmp_path, aws=False)
+    assert load(context, None, ()).settings.aws.region == "us-east-1"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    for overrides, origin in ((), "environment variable AWS_REGION"), (("aws.region=eu-west-1",), "--set aws.region"):
+        assert load(context, None, overrides).settings.aws.region == "us-east-1"
+        assert capsys.readouterr().err == f"localcloud is us-east-1; aws.region eu-west-1 ({origin}) counts with --aws.\n"

@@ -1,0 +1,102 @@
+"""--dry-run: every command that changes something has it, and those that need no region change nothing with it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from scones import local
+from scones.cli import cli
+from staging.sample import write_sample
+
+#: Commands without --dry-run, and why they need none.
+ONLY_READS = {
+    "status": "shows",
+    "logs": "shows",
+    "models list": "shows",
+    "models show": "shows",
+    "models compare": "shows",
+    "deploy history": "shows",
+    "aws costs": "computes from the settings, asks nobody",
+    "aws diff": "shows; the change sets that it asks CloudFormation for are dropped",
+    "cicd status": "shows",
+    "cicd logs": "shows",
+    "config show": "shows",
+    "mlflow": "shows what was tracked, until Ctrl-C",
+}
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def test_every_command_that_changes_something_has_a_dry_run() -> None:
+    without = {name for name, command in commands(cli) if not any("--dry-run" in option.opts for option in command.params)}
+    assert without == ONLY_READS.keys()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+def planned(*arguments: str) -> tuple[dict[str, Any], str]:
+    result = CliRunner().invoke(cli, [*arguments, "--dry-run", "--json"], standalone_mode=False)
+    assert result.exception is None, result.exception
+    return json.loads(result.stdout), result.stderr
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("start", "stop", "prepare"):
+        monkeypatch.setattr(local, name, lambda *_: pytest.fail("a dry run starts and ends nothing"))
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_up_and_down_say_what_they_would_do(tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path / "state"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for options in ([], ["--detach"]):
+        plan, notes = planned("up", "--port", str(port), *options, *state)
+        assert (plan["already_running"], plan["port"], plan["has_state"]) == (False, port, False)
+        assert notes == "Nothing was started (--dry-run).\n"
+    assert planned("down", *state)[0] == {"stopped": False, "would_stop": False}
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_the_demo_says_what_it_would_start_make_and_train_on(tmp_path: Path) -> None:
+    photos = write_sample(tmp_path / "photos", 20, 1)
+    before = contents(tmp_path)
+    plan, _ = planned("demo", "--data", str(photos), "--state-dir", str(tmp_path / "state"))
+    assert (plan["starts_localcloud"], plan["makes_platform"], plan["run"]) == (True, True, None)
+    assert sum(plan["images"]["counts"].values()) == 20
+    assert contents(tmp_path) == before
+
+
+def test_the_demo_refuses_in_a_dry_run_what_it_would_refuse(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["demo", "--data", str(tmp_path / "none"), "--state-dir", str(tmp_path / "state"), "--dry-run"])
+    assert "none" in str(result.exception)
+    assert contents(tmp_path) == {}
+
+
+def test_a_package_is_built_and_not_written(tmp_path: Path) -> None:
+    plan, _ = planned("aws", "package", str(tmp_path / "new"))
+    assert plan["outcome"] == "planned"
+    assert any(file["key"].startswith("code/lambdas/serialize_image_data/") for file in plan["files"])
+    assert contents(tmp_path) == {}
