@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from botocore.exceptions import ClientError
 
 from helpers_product import ACCOUNT, REGION, Product
 from infrastructure.deploy import ServingMode
-from infrastructure.packaging import ROOT
 
 BOUNDARY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
@@ -24,11 +22,9 @@ def product(region: Any) -> Product:
 
 
 @pytest.fixture(scope="module")
-def hardening(product: Product) -> dict[str, str]:
+def hardening(product: Product, documented_key_policy: str) -> dict[str, str]:
     """A key with the policy that docs/security.md gives it, and a boundary."""
-    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    (policy,) = re.findall(r"```json\n(.+?)```", text, re.DOTALL)
-    key = product.client("kms").create_key(Policy=policy)["KeyMetadata"]["Arn"]
+    key = product.client("kms").create_key(Policy=documented_key_policy)["KeyMetadata"]["Arn"]
     boundary = product.client("iam").create_policy(PolicyName="boundary", PolicyDocument=json.dumps(BOUNDARY))["Policy"]["Arn"]
     return {"encryption_key_arn": key, "permissions_boundary_arn": boundary}
 
