@@ -96,9 +96,12 @@ def logs_may_use(account: str, region: str, group_arn: str, identifier: str) -> 
 def _service_may(
     account: str, region: str, call: ServiceCall, identifier: str | None, actions: tuple[str, ...], *, told: bool = True
 ) -> bool:
+    if not identifier:
+        return True
     arn = customer_key(account, region, identifier)
     if arn is None:
-        return True
+        # The policies of AWS's keys let roles use them through the service, and no other service.
+        return False
     key = _key(account, region, arn)
     source = (call.source_arn, call.source_account) if told else (None, None)
     context = _context(call.resource)
@@ -163,7 +166,7 @@ def _encryption(bucket: FakeBucket, key: str, data: ObjectData) -> tuple[str | N
         kept = next((one for one in reversed(versions) if data.version in (None, str(one.version_id))), None)
         # A marker of a deletion has none.
         return getattr(kept, "encryption", None), getattr(kept, "kms_key_id", None), getattr(kept, "bucket_key_enabled", None)
-    by_bucket = data.bucket_key or ((bucket.encryption or {}).get("Rule") or {}).get("BucketKeyEnabled")
+    by_bucket: Any = ((bucket.encryption or {}).get("Rule") or {}).get("BucketKeyEnabled") if data.bucket_key is None else data.bucket_key
     if data.does == "part":
         upload = bucket.multiparts.get(str(data.upload))
         return getattr(upload, "sse_encryption", None), getattr(upload, "kms_key_id", None), by_bucket
