@@ -64,7 +64,7 @@ def test_a_role_that_is_not_given_the_key_fails(product: Product) -> None:
     attachment = {"RoleName": found["SerializeImageDataRole"], "PolicyArn": found["EncryptionKeyPolicy"]}
     iam.detach_role_policy(**attachment)
     try:
-        with pytest.raises(AssertionError, match="ImageAccessDeniedError.*kms:Decrypt"):
+        with pytest.raises(AssertionError, match=r"ImageAccessDeniedError.*kms:Decrypt"):
             product.classify()
     finally:
         iam.attach_role_policy(**attachment)
