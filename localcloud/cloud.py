@@ -26,6 +26,7 @@ from localcloud.isolation import isolate
 from localcloud.log_keys import add_log_keys
 from localcloud.log_prefixes import add_log_prefixes
 from localcloud.logs import LogWriter
+from localcloud.object_keys import record_object_keys
 from localcloud.object_store import ObjectStore
 from localcloud.processes import Supervisor
 from localcloud.settings import CloudSettings
@@ -152,6 +153,7 @@ class Cloud:
         managed_policies.install()
         add_log_keys()
         add_log_prefixes()
+        record_object_keys(self.settings.account_id, self.settings.region)
         self.snapshots.load()
         self.metric_store.load()
         self.background.start()

@@ -67,6 +67,18 @@ def publish_to_topic(cloud: Cloud, topic_arn: str, message: str, subject: str | 
     return str(identifier)
 
 
+def key_of_mailbox(cloud: Cloud, arn: str) -> str | None:
+    """Return the key of KMS with which a queue's or topic's messages are encrypted, however it is named there; None when there is none."""
+    settings, (service, name) = cloud.settings, (arn.split(":")[2], arn.rpartition(":")[2])
+    if service == "sqs":
+        queues: SQSBackend = sqs_backends[settings.account_id][settings.region]
+        found: Any = queues.queues.get(name)
+    else:
+        topics: SNSBackend = sns_backends[settings.account_id][settings.region]
+        found = topics.topics.get(arn)
+    return getattr(found, "kms_master_key_id", None) or None
+
+
 def queue_policy(cloud: Cloud, queue_arn: str) -> dict[str, Any] | None:
     """Return a queue's resource policy, or None when it has none.
 

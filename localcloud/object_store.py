@@ -10,7 +10,7 @@ from moto.s3.exceptions import S3ClientError
 from moto.s3.models import S3Backend, s3_backends
 
 from localcloud.errors import LocalCloudError, ServiceError
-from localcloud.iam.needs import Need
+from localcloud.iam.needs import Need, ObjectData
 from localcloud.iam.principals import RoleSession
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class ObjectStore:
         """Return the objects as a role sees them: what it may not do raises ObjectAccessDenied."""
         return ObjectStore(self._cloud, RoleSession(role_arn, session_name))
 
-    def _check(self, action: str, resource: str, **keys: str) -> None:
+    def _check(self, action: str, resource: str, data: ObjectData | None = None, **keys: str) -> None:
         if self._session is None:
             return
-        need = Need(f"s3:{action}", f"arn:aws:s3:::{resource}", {f"s3:{key}": (value,) for key, value in keys.items()})
+        need = Need(f"s3:{action}", f"arn:aws:s3:::{resource}", {f"s3:{key}": (value,) for key, value in keys.items()}, data)
         try:
             self._cloud.iam.check(self._session, need)
         except ServiceError as error:
@@ -93,7 +93,7 @@ class ObjectStore:
             ObjectAccessDenied: The role may not read it.
         """
         bucket, key = parse_s3_uri(uri)
-        self._check("GetObjectVersion" if version else "GetObject", f"{bucket}/{key}")
+        self._check("GetObjectVersion" if version else "GetObject", f"{bucket}/{key}", ObjectData("read", version=version))
         try:
             found = self._backend.get_object(bucket, key, version_id=version)
         except S3ClientError as error:
@@ -110,7 +110,7 @@ class ObjectStore:
             ObjectAccessDenied: The role may not write it.
         """
         bucket, key = parse_s3_uri(uri)
-        self._check("PutObject", f"{bucket}/{key}")
+        self._check("PutObject", f"{bucket}/{key}", ObjectData("write"))
         try:
             self._backend.put_object(bucket, key, body)
         except S3ClientError as error:

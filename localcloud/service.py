@@ -85,6 +85,10 @@ class Service:
         """Return a resource's tags, for policies that ask for ``aws:ResourceTag``; none where the service does not tell."""
         return {}
 
+    def key_of(self, arn: str) -> str | None:
+        """Return the key of KMS that a resource's use comes to the use of, however the resource names it; None for none."""
+        return None
+
     def _validate(self, operation: OperationModel, params: Params) -> None:
         if operation.input_shape is None:
             return

@@ -234,8 +234,11 @@ class _Pickler(pickle.Pickler):
         known: str | None = body.__dict__.get("localcloud_blob")
         if known is not None:
             return known
-        body.seek(0)
-        name = body.__dict__["localcloud_blob"] = self._write(body.read())
+        content = b""
+        if not body.closed:  # those of the parts of an upload are closed when it is complete, and are still there
+            body.seek(0)
+            content = body.read()
+        name = body.__dict__["localcloud_blob"] = self._write(content)
         return name
 
     def _write(self, content: bytes) -> str:

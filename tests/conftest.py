@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -166,3 +167,11 @@ def alive() -> Callable[[int], bool]:
         return bool(state) and not state.startswith("Z")
 
     return is_alive
+
+
+@pytest.fixture(scope="session")
+def documented_key_policy() -> str:
+    """The policy that docs/security.md gives a key of one's own."""
+    text = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    (policy,) = re.findall(r"```json\n(.+?)```", text, re.DOTALL)
+    return str(policy)

@@ -20,8 +20,9 @@ from localcloud.cloudwatch.evaluation import EXTRA_POINTS, AlarmState, Condition
 from localcloud.cloudwatch.queries import metric_stat, read_values
 from localcloud.cloudwatch.store import MetricStore
 from localcloud.errors import ServiceError
+from localcloud.iam.keys import service_may_use
 from localcloud.iam.trust import ServiceCall, allows
-from localcloud.messaging import MessageRefused, publish_to_topic, topic_policy
+from localcloud.messaging import MessageRefused, key_of_mailbox, publish_to_topic, topic_policy
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -251,6 +252,8 @@ class Alarms:
         call = ServiceCall(_TOPICS, "sns:Publish", arn, alarm["AlarmArn"], settings.account_id, source_owner=settings.account_id)
         if not allows(topic_policy(self._cloud, arn), call):
             raise ActionFailed(f"CloudWatch Alarms is not authorized to perform: SNS:Publish on resource: {arn}")
+        if not service_may_use(settings.account_id, settings.region, call, key_of_mailbox(self._cloud, arn)):
+            raise ActionFailed("CloudWatch Alarms does not have authorization to access the SNS topic encryption key.")
         message = messages.topic_message(alarm, before, settings.account_id, settings.region)
         publish_to_topic(self._cloud, arn, json.dumps(message), messages.topic_subject(alarm, settings.region))
 

@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 
 from localcloud.errors import ServiceError, not_supported
 from localcloud.eventbridge.inputs import check_target_input
+from localcloud.iam.keys import service_may_use
 from localcloud.iam.principals import RoleSession
 from localcloud.iam.trust import ServiceCall, allows, can_assume
 from localcloud.jsonpath import PathNotFound, PathSyntaxError, compile_path
-from localcloud.messaging import MessageRefused, publish_to_topic, queue_policy, send_to_queue, topic_policy
+from localcloud.messaging import MessageRefused, key_of_mailbox, publish_to_topic, queue_policy, send_to_queue, topic_policy
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -176,6 +177,9 @@ class Senders:
                 raise DeliveryError(
                     "NO_PERMISSIONS", f"EventBridge has no permission to publish to {target['Arn']}: its policy does not allow {rule_arn}."
                 )
+            if not target.get("RoleArn"):
+                # SNS does not tell KMS of the rule (https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html).
+                self._check_key(self._call("sns:Publish", target["Arn"], rule_arn), told=False)
             publish_to_topic(self._cloud, target["Arn"], payload)
         except MessageRefused as error:
             raise DeliveryError("NO_RESOURCE" if error.code == "NotFound" else "ERROR_FROM_TARGET", str(error)) from error
@@ -221,9 +225,19 @@ class Senders:
             policy = queue_policy(self._cloud, queue_arn)
         except MessageRefused as error:
             raise DeliveryError("NO_RESOURCE", str(error)) from error
-        if not allows(policy, self._call("sqs:SendMessage", queue_arn, rule_arn)):
+        call = self._call("sqs:SendMessage", queue_arn, rule_arn)
+        if not allows(policy, call):
             raise DeliveryError(
                 "NO_PERMISSIONS", f"EventBridge has no permission to send to {queue_arn}: the queue's policy does not allow {rule_arn}."
+            )
+        self._check_key(call)
+
+    def _check_key(self, call: ServiceCall, *, told: bool = True) -> None:
+        settings = self._cloud.settings
+        if not service_may_use(settings.account_id, settings.region, call, key_of_mailbox(self._cloud, call.resource), told=told):
+            raise DeliveryError(
+                "NO_PERMISSIONS",
+                f"EventBridge has no permission to send to {call.resource}: its key's policy does not allow {call.principal}.",
             )
 
     def _check_role(self, target: dict[str, Any], rule_arn: str, service: str, operation: str, params: dict[str, Any]) -> None:

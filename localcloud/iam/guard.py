@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from localcloud.errors import ServiceError, not_supported
 from localcloud.iam.document import Access, Principal
 from localcloud.iam.evaluation import Decision, Policies, decide, resource_allows
+from localcloud.iam.keys import KeyNeeds
 from localcloud.iam.needs import Need, Params, Place
 from localcloud.iam.operations import needs
 from localcloud.iam.principals import RoleSession, policies_of
@@ -37,6 +38,8 @@ _CODES = {
     "sqs": "AccessDenied",
     "sns": "AuthorizationError",
 }
+#: Error codes for "you may not use the key" of services that have one of their own for that.
+_KEY_CODES = {"sqs": "KMS.AccessDeniedException", "sns": "KMSAccessDenied"}
 #: Services whose "you may not" is an HTTP 403 although their botocore model does not say so.
 _FORBIDDEN = frozenset((*_CODES, "lambda"))
 #: Resources that are remembered of each action of a role; more tell nothing new.
@@ -50,6 +53,7 @@ class Guard:
         self._cloud = cloud
         self._place = Place(cloud.settings.region, cloud.settings.account_id)
         self._resources = ResourcePolicies(cloud)
+        self._keys = KeyNeeds(cloud)
         self._table = cloud.db.table("iam.usage")
         self._lock = threading.Lock()
         self._done: set[tuple[str, str, frozenset[tuple[str, tuple[str, ...]]]]] = set()
@@ -78,7 +82,7 @@ class Guard:
                 self.check(session, Need("s3:ListBucket", need.resource.partition("/")[0]), service)
 
     def check(self, session: RoleSession, need: Need, service: str | None = None) -> None:
-        """Let one action of a role pass.
+        """Let one action of a role pass, with the use of keys that it comes to.
 
         Raises:
             ServiceError: The role may not, in the words of *service* (default: the action's own).
@@ -86,6 +90,8 @@ class Guard:
         decision = self.decide(session, need)
         if not decision.allowed:
             raise denied(session, need, decision, service or need.action.partition(":")[0])
+        for behind in self._keys.behind(need):
+            self.check(session, behind, service or need.action.partition(":")[0])
 
     def decide(self, session: RoleSession, need: Need) -> Decision:
         """Decide one action of a role, and remember it."""
@@ -175,4 +181,6 @@ def denied(session: RoleSession, need: Need, decision: Decision, service: str) -
     """Return AWS's error for what a role may not do."""
     on = "" if need.resource == "*" else f" on resource: {need.resource}"
     message = f"User: {session.arn} is not authorized to perform: {need.action}{on} {decision.reason}"
+    if service in _KEY_CODES and need.action.startswith("kms:"):
+        return ServiceError(_KEY_CODES[service], message)
     return ServiceError(_CODES.get(service, "AccessDeniedException"), message, status=403 if service in _FORBIDDEN else 400)

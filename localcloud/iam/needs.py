@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ObjectData:
+    """What is done with the bytes of an S3 object, which may be encrypted with a key.
+
+    Attributes:
+        does: Reads them, writes them, or writes a part of them.
+        version: Which version is read; None for the newest.
+        encryption: The algorithm that the request asks for.
+        key: The key that it names.
+        bucket_key: Whether it asks for a bucket key.
+        upload: The multipart upload that the part is of.
+    """
+
+    does: Literal["read", "write", "part"]
+    version: str | None = None
+    encryption: str | None = None
+    key: str | None = None
+    bucket_key: bool | None = None
+    upload: str | None = None
 
 
 @dataclass(frozen=True)
@@ -17,11 +38,13 @@ class Need:
         action: E.g. ``sagemaker:CreateEndpoint``.
         resource: ARN, or ``*``.
         keys: Condition keys of the request, besides those that every request has.
+        data: What it does with an object's bytes; None when it leaves them alone.
     """
 
     action: str
     resource: str
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    data: ObjectData | None = None
 
 
 class Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from localcloud.iam.needs import Need, Params, tag_keys
+from localcloud.iam.needs import Need, ObjectData, Params, tag_keys
 
 #: S3: operation → action, where it is not the operation's name.
 _S3_ACTIONS = {
@@ -41,6 +41,7 @@ _S3_ACTIONS = {
     "DeleteBucketOwnershipControls": "PutBucketOwnershipControls",
 }
 _MAKING_OBJECTS = frozenset(("PutObject", "CopyObject", "CreateMultipartUpload"))
+_OF_UPLOADS = frozenset(("UploadPart", "UploadPartCopy", "CompleteMultipartUpload"))
 _GRANTING = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 
 
@@ -69,7 +70,7 @@ def s3_needs(operation: str, params: Params) -> Iterator[Need]:
     for item in deleted:
         yield Need("s3:DeleteObjectVersion" if item.get("VersionId") else action, f"{bucket}/{item['Key']}", keys)
     if not deleted:
-        yield Need(action, resource, keys)
+        yield Need(action, resource, keys, _data(operation, params))
     if operation in _MAKING_OBJECTS:
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
         if any(params.get(member) for member in _GRANTING):
@@ -79,5 +80,16 @@ def s3_needs(operation: str, params: Params) -> Iterator[Need]:
     source = params.get("CopySource")
     if source:
         path, _, query = (source if isinstance(source, str) else f"{source['Bucket']}/{source['Key']}").partition("?")
-        read = "s3:GetObjectVersion" if query.startswith("versionId=") else "s3:GetObject"
-        yield Need(read, f"arn:aws:s3:::{unquote(path).removeprefix('/')}")
+        version = query.removeprefix("versionId=") if query.startswith("versionId=") else None
+        read = "s3:GetObjectVersion" if version else "s3:GetObject"
+        yield Need(read, f"arn:aws:s3:::{unquote(path).removeprefix('/')}", data=ObjectData("read", version=version))
+
+
+def _data(operation: str, params: Params) -> ObjectData | None:
+    """What an operation does with the bytes of the object that it names."""
+    # What is known of an object without its bytes needs no key, but for its checksum (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
+    if operation == "GetObject" or (operation == "HeadObject" and params.get("ChecksumMode")):
+        return ObjectData("read", version=params.get("VersionId"))
+    if operation in _MAKING_OBJECTS:
+        return ObjectData("write", None, params.get("ServerSideEncryption"), params.get("SSEKMSKeyId"), params.get("BucketKeyEnabled"))
+    return ObjectData("part", upload=params.get("UploadId")) if operation in _OF_UPLOADS else None

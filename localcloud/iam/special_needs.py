@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from localcloud.iam.grammar import GRAMMARS, needs_by_grammar
-from localcloud.iam.needs import Need, Params, Place, pass_role, tag_keys
+from localcloud.iam.needs import Need, ObjectData, Params, Place, pass_role, tag_keys
 
 
 def _create_model(place: Place, params: Params) -> list[Need]:
@@ -30,8 +30,9 @@ def _with_code(operation: str) -> Callable[[Place, Params], list[Need]]:
         found_needs = needs_by_grammar(place, GRAMMARS["lambda"], operation, params)
         code = params.get("Code") or params.get("Content") or params
         if code.get("S3Bucket"):
-            read = "s3:GetObjectVersion" if code.get("S3ObjectVersion") else "s3:GetObject"
-            found_needs.append(Need(read, f"arn:aws:s3:::{code['S3Bucket']}/{code['S3Key']}"))
+            version = code.get("S3ObjectVersion")
+            read = "s3:GetObjectVersion" if version else "s3:GetObject"
+            found_needs.append(Need(read, f"arn:aws:s3:::{code['S3Bucket']}/{code['S3Key']}", data=ObjectData("read", version=version)))
         return found_needs
 
     return found

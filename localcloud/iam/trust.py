@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,15 @@ class ServiceCall:
     source_owner: str | None = None
 
 
-def allows(policy: dict[str, Any] | None, call: ServiceCall) -> bool:
-    """Tell whether a resource's policy lets a service do something: some statement allows and none denies it."""
+def allows(policy: dict[str, Any] | str | None, call: ServiceCall, more: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a resource's policy lets a service do something: some statement allows and none denies it.
+
+    Args:
+        policy: The policy, as a document or its text.
+        call: What the service asks to do.
+        more: Condition keys of the request besides those that follow from the call.
+    """
+    text = policy if isinstance(policy, str) else json.dumps(policy) if policy else None
     keys = {
         "aws:sourcearn": call.source_arn,
         "aws:sourceaccount": call.source_account,
@@ -44,9 +52,10 @@ def allows(policy: dict[str, Any] | None, call: ServiceCall) -> bool:
         "aws:principalservicename": call.principal,
         "aws:securetransport": "true",
         "aws:principalisawsservice": "true",
+        **(more or {}),
     }
     access = Access(call.action, call.resource, {key: (value,) for key, value in keys.items() if value is not None})
-    return resource_allows(Principal("Service", (call.principal,)), access, json.dumps(policy) if policy else None)
+    return resource_allows(Principal("Service", (call.principal,)), access, text)
 
 
 def can_assume(cloud: Cloud, role_arn: str, service_principal: str, source_arn: str | None = None) -> bool:

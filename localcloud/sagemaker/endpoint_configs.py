@@ -96,6 +96,12 @@ class EndpointConfigOperations(ModelOperations):
             raise ServiceError("ValidationException", f'Could not find endpoint configuration "{self.arn("endpoint-config", name)}".')
         return document
 
+    def key_of(self, arn: str) -> str | None:
+        """Return the key with which a configuration has the disks of its instances encrypted."""
+        found = next((document for document in self._configs.values() if document["EndpointConfigArn"] == arn), None)
+        on_instances = found is not None and any(variant.get("InstanceType") for variant in found["ProductionVariants"])
+        return found.get("KmsKeyId") if found is not None and on_instances else None
+
     def _check_variant(self, variant: Params) -> None:
         where = f"{_WHERE}: variant {variant['VariantName']}"
         refuse_others(variant, _VARIANT, where)

