@@ -101,7 +101,9 @@ class Adoption:
 
     def _desired(self, imports: tuple[Import, ...]) -> Desired:
         fixed = {item.logical_id: _KINDS[item.type].fixed for item in imports}
-        return Desired({"TemplateBody": Template.read(PLATFORM_TEMPLATE).only(fixed).body()}, self._parameters, self._role_arn)
+        template = Template.read(PLATFORM_TEMPLATE).only(fixed)
+        parameters = {name: value for name, value in self._parameters.items() if name in template.parameters}
+        return Desired({"TemplateBody": template.body()}, parameters, self._role_arn)
 
     def _place(self) -> dict[str, str]:
         return {

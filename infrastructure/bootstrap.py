@@ -13,9 +13,11 @@ from infrastructure.deploy import (
     PlatformOutputs,
     PlatformParameters,
     asset_parameters,
+    desired_data,
     desired_platform,
     existing,
     has_bucket,
+    platform_data,
     platform_outputs,
 )
 from infrastructure.packaging import PLATFORM_TEMPLATE, Assets, missing_assets, upload_assets
@@ -31,7 +33,7 @@ class Plan:
         state: The stack as it was found.
         first: The change set that waits to be executed; None when the stack stays as it is, or a leftover is in its way.
         changes: What the first step does to resources.
-        later: What the steps after it add where there is no platform yet: what needs no code, then what does, once that is in the bucket.
+        later: What the steps after it add where there is no platform yet, once what it refers to is in the bucket.
         uploads: Keys of the files that the bucket lacks.
     """
 
@@ -93,18 +95,17 @@ class Bootstrap:
         self._stack.check_updatable(state)
         if state is not None and has_bucket(state):
             uploads = missing_assets(self._s3, state.outputs["ArtifactBucketName"], assets)
-            change_set = self._change_sets.prepare(self._desired(assets))
+            change_set = self._change_sets.prepare(self._whole(state))
             changes = () if change_set is None else change_set.changes
             return Plan(state, change_set, changes, (), tuple(asset.key for asset in uploads))
-        template = Template.read(PLATFORM_TEMPLATE)
         chosen = self._parameters.for_template()
-        plan = Plan(state, None, additions(template, chosen), (), tuple(asset.key for asset in assets))
+        plan = Plan(state, None, additions(platform_data(), chosen), (), tuple(asset.key for asset in assets))
         if plan.leftover is None:
             imports = self._adoption.found() if state is None or state.is_leftover else ()
-            first = self._adoption.plan(imports) if imports else self._change_sets.prepare(self._desired(None))
+            first = self._adoption.plan(imports) if imports else self._change_sets.prepare(self._data())
             plan = replace(plan, first=first, changes=plan.changes if first is None else first.changes)
         known = frozenset(change.logical_id for change in plan.changes)
-        return replace(plan, later=additions(template, chosen | asset_parameters(assets), known))
+        return replace(plan, later=additions(Template.read(PLATFORM_TEMPLATE), chosen | asset_parameters(assets), known))
 
     def discard(self, plan: Plan) -> None:
         """Leaves everything as it was before `plan`."""
@@ -123,14 +124,18 @@ class Bootstrap:
             self._make_bucket(plan)
             change = Change.CREATED
         uploaded = self._upload(assets, on_progress)
-        second = self._change_sets.prepare(self._desired(assets)) if plan.is_fresh else plan.first
+        second = self._change_sets.prepare(self._whole(existing(self._stack.describe(), self._stack.name))) if plan.is_fresh else plan.first
         if second is not None:
             self._change_sets.execute(second)
             change = Change.CREATED if plan.is_fresh else Change.UPDATED
         return platform_outputs(existing(self._stack.describe(), self._stack.name), change, uploaded)
 
-    def _desired(self, assets: Assets | None) -> Desired:
-        return replace(desired_platform(self._parameters, assets), role_arn=self._role_arn)
+    def _data(self) -> Desired:
+        return replace(desired_data(self._parameters), role_arn=self._role_arn)
+
+    def _whole(self, state: StackState) -> Desired:
+        bucket = state.outputs["ArtifactBucketName"]
+        return replace(desired_platform(self._parameters, self._assets, self._s3, bucket), role_arn=self._role_arn)
 
     def _make_bucket(self, plan: Plan) -> None:
         if plan.leftover is not None:
@@ -138,7 +143,7 @@ class Bootstrap:
         elif plan.first is not None:
             self._change_sets.execute(plan.first)
         if plan.leftover is not None or plan.adopts:
-            rest = self._change_sets.prepare(self._desired(None))
+            rest = self._change_sets.prepare(self._data())
             if rest is not None:
                 self._change_sets.execute(rest)
 

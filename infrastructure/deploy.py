@@ -7,16 +7,16 @@ is what was uploaded here.
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from botocore.config import Config
 
 from infrastructure.adoption import Adoption
-from infrastructure.packaging import PLATFORM_TEMPLATE, Asset, Assets, Function, build_assets, upload_assets
-from infrastructure.templates import template_body
+from infrastructure.packaging import PLATFORM_TEMPLATE, Asset, Assets, Function, build_assets, template_source, upload_assets
+from infrastructure.templates import Template
 from lambdas.deploy_inference_workflow.errors import DeploymentError
 from lambdas.deploy_inference_workflow.registry import APPROVED, DETAIL_TYPE, ModelPackageArn
 from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
@@ -107,7 +107,7 @@ def deploy_platform(
 ) -> PlatformOutputs:
     """Brings the platform stack to what the sources and `parameters` say, and waits until it is there.
 
-    In a fresh account this takes two steps: the stack without functions makes the bucket; their code goes there; then they are added.
+    In a fresh account this takes two steps: a stack of bucket and registry; what the rest refers to goes into the bucket; then the rest is added.
     Deploying what is already there changes nothing.
 
     Args:
@@ -126,17 +126,18 @@ def deploy_platform(
     stack = watched_stack(session, parameters.stack_name, deadline, on_progress)
     assets = build_assets()
 
-    def without_code(state: StackState | None) -> Desired | None:
-        return None if has_bucket(state) else desired_platform(parameters, None)
+    def only_data(state: StackState | None) -> Desired | None:
+        return None if has_bucket(state) else desired_data(parameters)
 
     on_progress(f"stack {parameters.stack_name}")
     adopted = Adoption(session, stack, parameters.project, parameters.for_template()).adopt(stack.settle())
-    change, state = stack.apply(without_code)
+    change, state = stack.apply(only_data)
     created = adopted or change is Change.CREATED
     bucket = existing(state, parameters.stack_name).outputs["ArtifactBucketName"]
-    uploaded = upload_assets(session.client("s3"), bucket, assets)
+    s3 = session.client("s3")
+    uploaded = upload_assets(s3, bucket, assets)
     on_progress(f"{len(uploaded)} of {len(list(assets))} files uploaded to s3://{bucket}/code/")
-    change, state = stack.apply(lambda _: desired_platform(parameters, assets))
+    change, state = stack.apply(lambda _: desired_platform(parameters, assets, s3, bucket))
     return platform_outputs(existing(state, parameters.stack_name), Change.CREATED if created else change, uploaded)
 
 
@@ -204,12 +205,27 @@ def request_deployment(session: Any, function_name: str, arn: ModelPackageArn, d
     return DeploymentOutcome(str(answer["outcome"]), str(answer.get("reason", "")))
 
 
-def desired_platform(parameters: PlatformParameters, assets: Assets | None) -> Desired:
-    """Returns what the platform stack shall be: with the code in `assets`, or without functions while there is no bucket for their code."""
-    code = {} if assets is None else asset_parameters(assets)
+def desired_platform(parameters: PlatformParameters, assets: Assets, s3: Any, bucket: str) -> Desired:
+    """Returns what the platform stack shall be, with the code in `assets`. A template that is too long for a request is put into the bucket for that."""
+    return _desired(parameters, template_source(PLATFORM_TEMPLATE, s3, bucket), asset_parameters(assets))
+
+
+def desired_data(parameters: PlatformParameters) -> Desired:
+    """Returns the part of the platform stack that holds data, which comes first: the rest refers to what is in its bucket."""
+    template = platform_data()
+    desired = _desired(parameters, {"TemplateBody": template.body()}, {})
+    return replace(desired, parameters={name: value for name, value in desired.parameters.items() if name in template.parameters})
+
+
+def platform_data() -> Template:
+    """Returns the part of the platform's template that holds data."""
+    return Template.read(PLATFORM_TEMPLATE).what_holds_data()
+
+
+def _desired(parameters: PlatformParameters, template: Mapping[str, str], code: Mapping[str, str]) -> Desired:
     return Desired(
-        {"TemplateBody": template_body(PLATFORM_TEMPLATE)},
-        parameters.for_template() | code,
+        template,
+        {**parameters.for_template(), **code},
         capabilities=CAPABILITIES,
         tags={"project": parameters.project, "stage": parameters.stage},
     )

@@ -16,6 +16,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infrastructure.templates import MAX_BODY_BYTES, template_body
+
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM_TEMPLATE = ROOT / "infrastructure" / "platform.yaml"
 INFERENCE_TEMPLATE = ROOT / "infrastructure" / "inference.yaml"
@@ -137,6 +139,24 @@ def upload_assets(s3_client: Any, bucket: str, assets: Assets) -> Sequence[str]:
     with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
         list(pool.map(lambda asset: s3_client.put_object(Bucket=bucket, Key=asset.key, Body=asset.data), missing))
     return [asset.key for asset in missing]
+
+
+def template_source(path: Path, s3_client: Any, bucket: str) -> dict[str, str]:
+    """Returns how CloudFormation gets a template: in the request, or from the bucket, where one that is too long for a request is put.
+
+    Raises:
+        botocore.exceptions.ClientError: S3 refused.
+    """
+    body = template_body(path)
+    if len(body.encode()) <= MAX_BODY_BYTES:
+        return {"TemplateBody": body}
+    asset = _digested(f"code/templates/{path.stem}", path.suffix, path.read_bytes())
+    if not _exists(s3_client, bucket, asset.key):
+        s3_client.put_object(Bucket=bucket, Key=asset.key, Body=asset.data)
+    region = s3_client.meta.region_name
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    # CloudFormation knows S3 by this address, whichever way this program reaches it.
+    return {"TemplateURL": f"https://{bucket}.s3.{region}.{suffix}/{asset.key}"}
 
 
 def missing_assets(s3_client: Any, bucket: str, assets: Assets) -> Sequence[Asset]:

@@ -221,10 +221,9 @@ class Removal:
         part = found.template.what_holds_data(retained=retained)
         response = self.session.client("cloudformation").describe_stacks(StackName=state.stack_id)["Stacks"][0]
         tags = {tag["Key"]: tag["Value"] for tag in response.get("Tags", ())}
-        declared = part.document.get("Parameters") or {}
         return Desired(
             {"TemplateBody": part.body()},
-            {name: value for name, value in state.parameters.items() if name in declared},
+            {name: value for name, value in state.parameters.items() if name in part.parameters},
             tags=tags if retained else tags | _MARK,
         )
 

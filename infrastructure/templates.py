@@ -65,6 +65,11 @@ class Template:
         """Returns the template as compact JSON."""
         return json.dumps(self.document, separators=(",", ":"), sort_keys=False)
 
+    @property
+    def parameters(self) -> Collection[str]:
+        """The names of the parameters that it declares."""
+        return (self.document.get("Parameters") or {}).keys()
+
     @cached_property
     def defaults(self) -> dict[str, str]:
         """The parameters' defaults, as texts; parameters without one are not in it."""
@@ -96,11 +101,10 @@ class Template:
             }
             for name, properties in kept.items()
         }
-        rest = {name: section for name, section in self.document.items() if name not in ("Resources", "Outputs")}
-        return Template({**rest, "Resources": resources})
+        return self._part(resources, {})
 
     def what_holds_data(self, *, retained: bool = True) -> "Template":
-        """Returns the part of the template that holds data: what survives the stack's deletion, and what that needs.
+        """Returns the part of the template that holds data: what survives the stack's deletion, and what that needs, parameters among it.
 
         A bucket's policy stays with the bucket. With `retained` false, deleting the stack deletes these resources too.
         """
@@ -127,8 +131,14 @@ class Template:
             for name, output in (self.document.get("Outputs") or {}).items()
             if not references(output) & gone and output.get("Condition") is None
         }
-        rest = {name: section for name, section in self.document.items() if name not in ("Resources", "Outputs")}
-        return Template({**rest, "Resources": resources, **({"Outputs": outputs} if outputs else {})})
+        return self._part(resources, outputs)
+
+    def _part(self, resources: Mapping[str, Json], outputs: Mapping[str, Json]) -> "Template":
+        part = {**self.document, "Resources": resources, "Outputs": outputs}
+        known = references([part[section] for section in ("Resources", "Outputs", "Conditions") if section in part])
+        part["Parameters"] = {name: spec for name, spec in (self.document.get("Parameters") or {}).items() if name in known}
+        # A section that is there must not be empty.
+        return Template({name: section for name, section in part.items() if section or name == "Resources"})
 
 
 def template_body(path: Path) -> str:

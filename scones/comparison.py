@@ -95,15 +95,22 @@ class Comparison:
     def stacks(self) -> list[StackDifference]:
         """Return how each stack differs, in the order in which they build on each other."""
         from infrastructure.cicd import desired_cicd
-        from infrastructure.deploy import asset_parameters, desired_platform
+        from infrastructure.deploy import asset_parameters, desired_data, desired_platform, has_bucket
         from infrastructure.inference import desired_inference
         from infrastructure.packaging import build_assets
 
         assets = build_assets()
         with_code = self._parameters.for_template() | asset_parameters(assets)
         project = self._parameters.project
+
+        def platform(state: StackState) -> tuple[Desired, frozenset[str]]:
+            if not has_bucket(state):
+                return desired_data(self._parameters), frozenset()
+            s3, bucket = self._session.client("s3"), state.outputs["ArtifactBucketName"]
+            return desired_platform(self._parameters, assets, s3, bucket), frozenset()
+
         return [
-            self._compare(self._parameters.stack_name, lambda _: (desired_platform(self._parameters, assets), frozenset())),
+            self._compare(self._parameters.stack_name, platform),
             self._compare(f"{project}-inference", lambda state: desired_inference(with_code, state)),
             self._compare(f"{project}-cicd", lambda _: (desired_cicd(self._delivery()), frozenset())),
         ]

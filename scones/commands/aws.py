@@ -136,8 +136,8 @@ def bootstrap(
 ) -> None:
     """Create or update the platform stack: buckets, roles, registry, the rule and the function that deploy what a person approves.
 
-    Shows what CloudFormation would change and what it costs, then asks. In a fresh account there are two steps: the stack without
-    functions makes the bucket; their code is uploaded to it; then they are added. Broken off in between, it goes on from there next time.
+    Shows what CloudFormation would change and what it costs, then asks. In a fresh account there are two steps: a stack of bucket and
+    registry; code and templates are uploaded; then the rest is added. Broken off in between, it goes on from there next time.
     """
     from infrastructure.bootstrap import Bootstrap
     from infrastructure.deploy import watched_stack
@@ -309,9 +309,9 @@ def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, co
         console.print(f"Steps 2 and 3, with {len(plan.uploads)} files of code between them, add the rest: {summary(plan.later)}")
         print_changes(console, plan.later)
     elif plan.is_fresh:
-        console.print(f"There is no platform yet. Step 1 of 2 creates the stack {name} with the bucket: {summary(plan.changes)}")
+        console.print(f"There is no platform yet. Step 1 of 2 creates the stack {name} with bucket and registry: {summary(plan.changes)}")
         print_changes(console, plan.changes)
-        console.print(f"Then {len(plan.uploads)} files of code go to the bucket. Step 2 of 2 adds what runs it: {summary(plan.later)}")
+        console.print(f"Then {len(plan.uploads)} files of code go to the bucket. Step 2 of 2 adds the rest: {summary(plan.later)}")
         print_changes(console, plan.later)
     else:
         served = "" if plan.state is None else plan.state.parameters.get("Stage", "")

@@ -18,8 +18,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from infrastructure.packaging import PLATFORM_TEMPLATE
-from infrastructure.templates import template_body
+from infrastructure.deploy import platform_data
 from localcloud.cloudformation.readers import READERS
 
 Json = Any
@@ -1288,8 +1287,8 @@ def test_after_kill_9_operations_are_ended_and_stacks_usable(start: Callable[[],
 # --- the product's templates ------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_platform_is_created_and_unchanged_the_second_time(stacks: Stacks, region: Any) -> None:
-    template = template_body(PLATFORM_TEMPLATE)
+def test_the_platform_s_data_is_created_and_unchanged_the_second_time(stacks: Stacks, region: Any) -> None:
+    template = platform_data().body()
     assert stacks.create("platform", template)["StackStatus"] == "CREATE_COMPLETE", stacks.reasons("platform")
     assert stacks.outputs("platform")["ArtifactBucketName"] == "scones-dev-123456789012-us-east-1"
     assert refused(stacks.client.update_stack, StackName="platform", TemplateBody=template, Capabilities=CAPABILITIES).endswith(

@@ -20,6 +20,7 @@ from conftest import Region
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from infrastructure.adoption import Adoption
 from infrastructure.deploy import PlatformParameters, watched_stack
+from infrastructure.packaging import PLATFORM_TEMPLATE
 from localcloud.errors import ServiceError
 from scones.cli import cli
 from scones.errors import ExitCode, SconesError
@@ -155,6 +156,17 @@ def test_a_code_file_that_was_deleted_is_uploaded_again(region: Region) -> None:
     assert scones("aws", "bootstrap", "--dry-run", "--json").document["uploads"] == [key]
     assert scones("aws", "bootstrap", "--yes", "--json").document["uploaded"] == [key]
     s3.head_object(Bucket=BUCKET, Key=key)
+
+
+def test_a_template_that_is_too_long_for_a_request_goes_by_way_of_the_bucket(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.packaging.MAX_BODY_BYTES", 1000)
+    s3 = region.client("s3")
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "unchanged"
+    (template,) = s3.list_objects_v2(Bucket=BUCKET, Prefix="code/templates/platform/")["Contents"]
+    assert s3.get_object(Bucket=BUCKET, Key=template["Key"])["Body"].read() == PLATFORM_TEMPLATE.read_bytes()
+    chosen = ("--set", "evaluation.confidence_threshold=0.8")
+    assert scones("aws", "bootstrap", "--yes", "--json", *chosen).document["outcome"] == "updated"
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "updated"
 
 
 def test_a_platform_whose_stack_was_deleted_by_hand_comes_back_with_all_that_it_held(region: Region, poll: Callable[..., Any]) -> None:

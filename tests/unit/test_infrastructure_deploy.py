@@ -12,7 +12,7 @@ from botocore.response import StreamingBody
 from helpers_aws import ACCOUNT, REGION, AwsError, fake_client
 from infrastructure.deploy import PlatformParameters, ServingMode, deploy_platform, refresh_inference
 from infrastructure.packaging import PLATFORM_TEMPLATE, build_assets
-from infrastructure.templates import template_body
+from infrastructure.templates import Template, template_body
 from lambdas.deploy_inference_workflow import stacks
 from lambdas.deploy_inference_workflow.errors import DeploymentError, DeploymentFailedError, DeploymentInProgressError
 from lambdas.deploy_inference_workflow.handler import PackageChange
@@ -148,9 +148,10 @@ def test_a_fresh_account_gets_the_bucket_then_the_code_then_the_functions(region
     assert [operation for operation, _ in region.requests] == ["CREATE", "UPDATE"]
     assert sorted(outputs.uploaded_keys) == sorted(asset.key for asset in build_assets())
     assert (outputs.change, outputs.artifact_bucket_name, outputs.deploy_function_name) == (stacks.Change.CREATED, BUCKET, "deploy")
-    for _, request in region.requests:
-        assert request["Capabilities"] == ["CAPABILITY_IAM"]
-        assert request["TemplateBody"] == template_body(PLATFORM_TEMPLATE)
+    (_, first), (_, second) = region.requests
+    assert first["Capabilities"] == second["Capabilities"] == ["CAPABILITY_IAM"]
+    assert set(Template.parse(first["TemplateBody"]).resources) == {"ArtifactBucket", "ArtifactBucketPolicy", "ModelPackageGroup"}
+    assert second["TemplateBody"] == template_body(PLATFORM_TEMPLATE)
     assert "stack scones-platform: CREATE_IN_PROGRESS" in lines
 
 

@@ -31,6 +31,7 @@ TEMPLATES = {path.name: Template.read(path) for path in sorted(PLATFORM_TEMPLATE
 EXAMPLES = {
     "ConnectionArn": f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/1",
     "GitHubOidcProviderArn": "",
+    **{key: f"code/{key}" for key in Template.read(PLATFORM_TEMPLATE).parameters if key.endswith("Key")},
     "EncryptionKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
     "MlflowAppArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-app/app-1",
     "MlflowTrackingServerArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-tracking-server/tracking",
