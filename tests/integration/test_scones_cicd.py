@@ -20,7 +20,6 @@ from conftest import Region
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from helpers_roles import mighty_role
 from infrastructure.deploy import PlatformParameters, deploy_platform
-from scones.advice import advice
 from scones.errors import ExitCode, SconesError
 from scones.sessions import Session
 
@@ -119,20 +118,6 @@ def test_a_dry_run_shows_roles_builds_and_costs_and_leaves_nothing(region: Regio
     assert types >= {"AWS::CodePipeline::Pipeline", "AWS::CodeBuild::Project", "AWS::IAM::Role"}
     assert {line["what"] for line in plan["costs"]["lines"]} >= {"CodePipeline", "CodeBuild"}
     assert STACK not in stacks(region)
-
-
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "Template format error: Unrecognized resource types: [AWS::CodeConnections::Connection]",
-        "User: x is not authorized to perform: codeconnections:CreateConnection on resource: y",
-        "Connection (AWS::CodeConnections::Connection): CodeConnections is not available in this region.",
-    ],
-)
-def test_an_account_without_codeconnections_is_shown_the_other_ways(reason: str) -> None:
-    text = advice(reason)
-    assert text is not None
-    assert "--set cicd.source=s3" in text
 
 
 def test_a_delivery_that_cannot_be_made_leaves_nothing_and_the_next_try_makes_it(region: Region) -> None:
