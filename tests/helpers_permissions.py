@@ -1,28 +1,41 @@
 """What the roles of a stack are allowed to do, against what they did on localcloud.
 
-localcloud decides every request of a role by its policies and remembers it (``/_localcloud/iam/usage``). From that follows: nothing was refused; no
-permission is given for nothing, or a reason is written down; and each permission that was used is needed, as without it what happened would be refused.
+localcloud decides every request of a role by its policies and remembers it (``/_localcloud/iam/usage``). From that follows, statement by statement: nothing was
+refused; no permission is given for nothing, or a reason is written down; and each that was used is needed, as without it what happened would be refused.
 """
 
 from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from localcloud.iam.document import Access, Principal
+from localcloud.iam.document import Access, Principal, Statement
 from localcloud.iam.evaluation import Policies, decide
-from localcloud.iam.matching import matches_action
 
-#: Role → reason → the actions that it is allowed for that reason, though the tests' run does not use them.
+#: Role → reason → statement → the actions, and the resources, that it has for that reason, though the tests' run does not use them.
 UNUSED = Path(__file__).parent / "e2e" / "unused_permissions.yaml"
+_VERSION = "2012-10-17"
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One of the actions of a statement, or one of its resources where it has several."""
+
+    role: str
+    sid: str
+    member: Literal["Action", "Resource"]
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.sid}: {self.value}"
 
 
 @dataclass(frozen=True)
@@ -32,34 +45,44 @@ class Role:
     Attributes:
         name: Its logical id.
         arn: Its ARN.
-        policies: Its policy documents, attached ones included.
+        statements: The statements of its policies, attached ones included, by their Sid.
     """
 
     name: str
     arn: str
-    policies: tuple[Json, ...]
+    statements: Mapping[str, Json]
 
-    @property
-    def actions(self) -> set[str]:
-        """Every action, or pattern of actions, that some statement allows."""
-        return {action for statement in self._statements() for action in _as_list(statement["Action"])}
+    def grants(self) -> Iterator[Grant]:
+        """Yield what its statements allow, piece by piece."""
+        for sid, statement in self.statements.items():
+            actions, resources = _as_list(statement["Action"]), _as_list(statement["Resource"])
+            yield from (Grant(self.name, sid, "Action", action) for action in actions)
+            yield from (Grant(self.name, sid, "Resource", resource) for resource in resources if len(resources) > 1)
 
-    def without(self, action: str) -> tuple[Json, ...]:
-        """Return the policies with one action taken out of them."""
-        return tuple(
-            {
-                **policy,
-                "Statement": [
-                    {**statement, "Action": kept}
-                    for statement in policy["Statement"]
-                    if (kept := [one for one in _as_list(statement["Action"]) if one != action])
-                ],
-            }
-            for policy in self.policies
-        )
+    def did(self, usage: Iterable[Json]) -> list[Access]:
+        """Return what it was allowed to do."""
+        return [
+            Access(entry["action"], access["resource"], {name: tuple(values) for name, values in access["keys"].items()})
+            for entry in usage
+            if entry["role"] == self.arn and entry["allowed"]
+            for access in entry["accesses"]
+        ]
 
-    def _statements(self) -> Iterable[Json]:
-        return (statement for policy in self.policies for statement in policy["Statement"] if statement["Effect"] == "Allow")
+    def allowed_by(self, grant: Grant, done: Iterable[Access]) -> list[Access]:
+        """Return what its statement would allow with nothing but this piece."""
+        narrowed = Statement({**self.statements[grant.sid], grant.member: grant.value})
+        return [access for access in done if narrowed.applies(access)]
+
+    def without(self, grant: Grant) -> Policies:
+        """Return its policies with this piece taken out of them."""
+        statement = self.statements[grant.sid]
+        kept = [value for value in _as_list(statement[grant.member]) if value != grant.value]
+        return self.with_statement(grant.sid, {**statement, grant.member: kept} if kept else None)
+
+    def with_statement(self, sid: str, statement: Json | None) -> Policies:
+        """Return its policies with another statement in the place of one, or with none there."""
+        others = [other for name, other in self.statements.items() if name != sid]
+        return Policies((json.dumps({"Version": _VERSION, "Statement": [*others, *([] if statement is None else [statement])]}),))
 
 
 def roles_of(client: Callable[[str], Any], stack: str) -> list[Role]:
@@ -75,8 +98,11 @@ def roles_of(client: Callable[[str], Any], stack: str) -> list[Role]:
         for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
             version = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]["DefaultVersionId"]
             policies.append(iam.get_policy_version(PolicyArn=attached["PolicyArn"], VersionId=version)["PolicyVersion"]["Document"])
-        arn = iam.get_role(RoleName=name)["Role"]["Arn"]
-        found.append(Role(resource["LogicalResourceId"], arn, tuple(policies)))
+        assert {policy["Version"] for policy in policies} == {_VERSION}
+        statements = [statement for policy in policies for statement in policy["Statement"]]
+        role = Role(resource["LogicalResourceId"], iam.get_role(RoleName=name)["Role"]["Arn"], {item["Sid"]: item for item in statements})
+        assert len(role.statements) == len(statements), f"two statements of {role.name} have the same Sid, so that neither can be named"
+        found.append(role)
     return found
 
 
@@ -99,40 +125,38 @@ def refused(usage: Iterable[Json], roles: Iterable[Role]) -> list[str]:
 
 
 def unused(usage: Iterable[Json], roles: Iterable[Role]) -> set[str]:
-    """Return ``role: action`` of what roles are allowed and did not use."""
-    used = {(entry["role"], entry["action"]) for entry in usage if entry["allowed"]}
-    return {
-        f"{role.name}: {action}"
-        for role in roles
-        for action in role.actions
-        if not any(arn == role.arn and matches_action(action, done) for arn, done in used)
-    }
+    """Return what roles are allowed and did not use; of a statement without any use the actions only."""
+    found = set()
+    for role in roles:
+        done = role.did(usage)
+        never = [grant for grant in role.grants() if not role.allowed_by(grant, done)]
+        used = {sid for sid, statement in role.statements.items() if any(map(Statement(statement).applies, done))}
+        found |= {str(grant) for grant in never if grant.member == "Action" or grant.sid in used}
+    return found
 
 
 def listed_as_unused(roles: Iterable[Role]) -> tuple[set[str], set[str]]:
-    """Return ``role: action`` of what `UNUSED` lists for these roles, and those of them that a run may use or not."""
-    listed: Mapping[str, Mapping[str, list[str]]] = yaml.safe_load(UNUSED.read_text())
-    entries = [(role.name, reason, action) for role in roles for reason, all_ in listed.get(role.name, {}).items() for action in all_]
-    sometimes = {f"{name}: {action}" for name, reason, action in entries if reason.startswith("sometimes")}
-    return {f"{name}: {action}" for name, _, action in entries}, sometimes
+    """Return what `UNUSED` lists for these roles, and that part of it which a run may use or not."""
+    listed: Mapping[str, Mapping[str, Mapping[str, list[str]]]] = yaml.safe_load(UNUSED.read_text())
+    entries = [
+        (reason, f"{role.name}: {sid}: {value}")
+        for role in roles
+        for reason, statements in listed.get(role.name, {}).items()
+        for sid, values in statements.items()
+        for value in values
+    ]
+    return {entry for _, entry in entries}, {entry for reason, entry in entries if reason.startswith("sometimes")}
 
 
 def not_needed(usage: Iterable[Json], roles: Iterable[Role]) -> list[str]:
-    """Return permissions that were used and without which everything that happened would be allowed all the same."""
+    """Return what was used and without which everything that happened would be allowed all the same."""
     found = []
-    entries = [entry for entry in usage if entry["allowed"]]
     for role in roles:
-        principal = Principal("AWS", (role.arn,))
-        for action in role.actions:
-            accesses = [
-                Access(entry["action"], access["resource"], {name: tuple(values) for name, values in access["keys"].items()})
-                for entry in entries
-                if entry["role"] == role.arn and matches_action(action, entry["action"])
-                for access in entry["accesses"]
-            ]
-            less = Policies(tuple(json.dumps(policy) for policy in role.without(action)))
+        principal, done = Principal("AWS", (role.arn,)), role.did(usage)
+        for grant in role.grants():
+            accesses, less = role.allowed_by(grant, done), role.without(grant)
             if accesses and all(decide(principal, access, less).allowed for access in accesses):
-                found.append(f"{role.name}: {action}")
+                found.append(str(grant))
     return found
 
 
@@ -142,31 +166,19 @@ def of_keys(usage: Iterable[Json]) -> list[Json]:
 
 
 def not_needed_services(usage: Iterable[Json], roles: Iterable[Role]) -> list[str]:
-    """Return services through which roles may use a key, and through which none of a policy's roles did anything that is allowed through it only."""
-    entries, needed, found = [entry for entry in usage if entry["allowed"]], set(), set()
+    """Return services through which statements allow the use of a key, and through which no role did anything that is allowed through them only."""
+    needed, found = set(), set()
     for role in roles:
-        accesses = [
-            Access(entry["action"], access["resource"], {name: tuple(values) for name, values in access["keys"].items()})
-            for entry in entries
-            if entry["role"] == role.arn
-            for access in entry["accesses"]
-        ]
-        for policy in role.policies:
-            for statement in policy["Statement"]:
-                services = _as_list(statement.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService", []))
-                for service in services:
-                    name = f"{json.dumps(statement['Action'])} through {service}"
-                    found.add(name)
-                    fewer = [one for one in services if one != service]
-                    condition = {**statement["Condition"], "StringEquals": {"kms:ViaService": fewer}}
-                    less = {
-                        **policy,
-                        "Statement": [{**one, "Condition": condition} if one == statement else one for one in policy["Statement"]],
-                    }
-                    others = (json.dumps(less if one == policy else one) for one in role.policies)
-                    policies = Policies(tuple(others))
-                    if not all(decide(Principal("AWS", (role.arn,)), access, policies).allowed for access in accesses):
-                        needed.add(name)
+        principal, done = Principal("AWS", (role.arn,)), role.did(usage)
+        for sid, statement in role.statements.items():
+            services = _as_list(statement.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService", []))
+            for service in services:
+                name = f"{json.dumps(statement['Action'])} through {service}"
+                found.add(name)
+                fewer = {"StringEquals": {"kms:ViaService": [one for one in services if one != service]}}
+                less = role.with_statement(sid, {**statement, "Condition": {**statement["Condition"], **fewer}})
+                if not all(decide(principal, access, less).allowed for access in done):
+                    needed.add(name)
     return sorted(found - needed)
 
 

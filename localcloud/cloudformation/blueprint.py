@@ -106,6 +106,9 @@ class Blueprint:
             scope.condition(name)
         self.active = {name: resource for name, resource in template.resources.items() if scope.is_active(resource.condition)}
         providers = {name: _provider(resource, registry) for name, resource in self.active.items()}
+        missing = sorted({provider.type for provider in providers.values() if pseudo["AWS::Region"] in provider.not_in})
+        if missing:
+            raise validation_error(f"Template format error: Unrecognized resource types: [{', '.join(missing)}]")
         wanted = {name: self._wanted(resource, providers, scope) for name, resource in self.active.items()}
         self.resources: dict[str, Wanted] = {
             name: wanted[name] for name in in_order({name: item.dependencies for name, item in wanted.items()})

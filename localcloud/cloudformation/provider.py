@@ -131,6 +131,8 @@ class Provider(ABC):
     #: The capability that a template with this type must be given.
     capability: ClassVar[str | None] = None
     snapshots: ClassVar[bool] = False
+    #: Regions in which AWS has no such type.
+    not_in: ClassVar[frozenset[str]] = frozenset()
 
     def validate(self, properties: Properties) -> None:  # noqa: B027  # most types have nothing more to check
         """Check what the schema cannot say (parts may be `Unknown`).

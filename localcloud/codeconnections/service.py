@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from localcloud.codeconnections.regions import WITHOUT_CODECONNECTIONS
 from localcloud.codeconnections.repositories import Push, Repositories, RepositoryError
 from localcloud.errors import LocalCloudError, ServiceError, not_supported
 from localcloud.service import Params, Service
@@ -69,6 +70,10 @@ class CodeConnectionsService(Service):
 
     def create_connection(self, params: Params) -> dict[str, Any]:
         """CreateConnection."""
+        if self.cloud.settings.region in WITHOUT_CODECONNECTIONS:
+            raise not_supported(
+                f"CodeConnections in {self.cloud.settings.region}, where AWS does not have it, either,", self.validation_code
+            )
         if params.get("HostArn"):
             raise not_supported("HostArn of CreateConnection", self.validation_code)
         provider = params.get("ProviderType")

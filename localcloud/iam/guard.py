@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +41,7 @@ _CODES = {
 _KEY_CODES = {"sqs": "KMS.AccessDeniedException", "sns": "KMSAccessDenied"}
 #: Services whose "you may not" is an HTTP 403 although their botocore model does not say so.
 _FORBIDDEN = frozenset((*_CODES, "lambda"))
-#: Resources that are remembered of each action of a role; more tell nothing new.
+#: Accesses that are remembered of each action of a role in a part of a resource, e.g. a bucket's first folder; more tell nothing new.
 _REMEMBERED = 50
 
 
@@ -98,11 +97,12 @@ class Guard:
         policies = policies_of(session.role_arn, self._place.account)
         if policies is None:
             return Decision(False, "because the role does not exist")
-        access = Access(need.action, need.resource, self._context(session, need))
+        keys = {**_via(session), **self._resource_tags(need.resource), **need.keys}
+        access = Access(need.action, need.resource, {**self._everywhere(), **_who(session), **keys})
         resource, decides = self._resources.of(need.resource, need.action)
         principal = Principal("AWS", (session.role_arn, session.arn), (f"arn:aws:iam::{session.account}:root", session.account))
         decision = decide(principal, access, Policies(policies.identity, policies.boundary, resource, decides))
-        self._remember(session, need, decision)
+        self._remember(session, replace(need, keys=keys), decision)
         return decision
 
     def of_everybody(self, action: str, resource: str) -> Literal["allow", "deny"] | None:
@@ -117,7 +117,7 @@ class Guard:
         return "allow" if resource_allows(Principal("AWS", ()), access, text) else None
 
     def usage(self) -> list[dict[str, Any]]:
-        """Return what roles did: of each role and action the resources (the first ones) with the condition keys, and whether it was allowed."""
+        """Return what roles did: of each role and action the resources (the first ones of each part) with the condition keys, and whether it was allowed."""
         return sorted(self._table.values(), key=lambda entry: (entry["role"], entry["action"], entry["allowed"]))
 
     def _everywhere(self) -> dict[str, tuple[str, ...]]:
@@ -133,17 +133,6 @@ class Guard:
             "aws:principalisawsservice": ("false",),
         }
 
-    def _context(self, session: RoleSession, need: Need) -> Mapping[str, tuple[str, ...]]:
-        return {
-            **self._everywhere(),
-            "aws:principalarn": (session.role_arn,),
-            "aws:principaltype": ("AssumedRole",),
-            "aws:userid": (f"AROALOCALCLOUD:{session.name}",),
-            **_via(session),
-            **self._resource_tags(need.resource),
-            **need.keys,
-        }
-
     def _resource_tags(self, arn: str) -> dict[str, tuple[str, ...]]:
         parts = arn.split(":", 3)
         service = self._cloud.services.get(parts[2]) if len(parts) > 2 else None
@@ -151,7 +140,7 @@ class Guard:
         return {f"aws:resourcetag/{key.lower()}": (value,) for key, value in tags.items()}
 
     def _remember(self, session: RoleSession, need: Need, decision: Decision) -> None:
-        key = f"{session.role_arn}|{need.action}|{decision.allowed}"
+        key = f"{session.role_arn}|{need.action}|{decision.allowed}|{'/'.join(need.resource.split('/')[:2])}"
         # The same thing is done again and again: the table, which copies what it gives, is asked once.
         done = (key, need.resource, frozenset(need.keys.items()))
         if key in self._full or done in self._done:
@@ -168,6 +157,14 @@ class Guard:
             if not decision.allowed:
                 log.info("%s may not %s on %s %s", session.arn, need.action, need.resource, decision.reason)
             self._table.put(key, {**found, "accesses": [*found["accesses"], entry]})
+
+
+def _who(session: RoleSession) -> dict[str, tuple[str, ...]]:
+    return {
+        "aws:principalarn": (session.role_arn,),
+        "aws:principaltype": ("AssumedRole",),
+        "aws:userid": (f"AROALOCALCLOUD:{session.name}",),
+    }
 
 
 def _via(session: RoleSession) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import urllib.error
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ def test_connections_are_pending_until_a_person_authorizes_them(shop: Workshop) 
     new.delete_connection(ConnectionArn=arn)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         new.get_connection(ConnectionArn=arn)
+
+
+def test_where_aws_has_no_connections_none_is_made(shop: Workshop, region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region.cloud, "settings", replace(region.cloud.settings, region="eu-south-2"))
+    with pytest.raises(ClientError, match=r"CodeConnections in eu-south-2, .* not supported by localcloud"):
+        shop.client("codeconnections").create_connection(ConnectionName="github", ProviderType="GitHub")
 
 
 @pytest.mark.parametrize("repository", ["../escape", "/etc", "app", "team/.git", "team/app.git", "team/../app", ""])

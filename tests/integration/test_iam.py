@@ -15,6 +15,8 @@ from moto.sts.models import sts_backends
 from helpers_assumed import ACCOUNT, Roles, allow, refused
 from helpers_functions import Lab as Functions
 from helpers_sagemaker import BUCKET, IMAGE, Lab
+from localcloud.iam.needs import Need
+from localcloud.iam.principals import RoleSession
 
 #: What every container needs: to be pulled, and to log.
 CONTAINER = [
@@ -318,6 +320,16 @@ def test_what_roles_did_can_be_looked_up(region: Any, lab: Lab, roles: Roles) ->
         ("s3:GetObject", True): [{"resource": f"arn:aws:s3:::{BUCKET}/looked-up.txt", "keys": {}}],
         ("s3:PutObject", False): [{"resource": f"arn:aws:s3:::{BUCKET}/looked-up.txt", "keys": {}}],
     }
+
+
+def test_many_accesses_in_one_place_hide_no_other_place_and_who_asked_for_whom_is_remembered(region: Any, roles: Roles) -> None:
+    session = RoleSession(roles.make(allow("s3:GetObject")), "me", ("cloudformation.amazonaws.com",))
+    for key in (*(f"raw/{number}" for number in range(60)), "runs/1"):
+        region.cloud.iam.decide(session, Need("s3:GetObject", f"arn:aws:s3:::{BUCKET}/{key}"))
+    usage = [entry for entry in region.cloud.iam.usage() if entry["role"] == session.role_arn]
+    last = usage[-1]["accesses"][-1]
+    assert [len(entry["accesses"]) for entry in usage] == [50, 1]
+    assert (last["resource"], last["keys"]["aws:calledvia"]) == (f"arn:aws:s3:::{BUCKET}/runs/1", ["cloudformation.amazonaws.com"])
 
 
 def test_a_role_that_is_gone_may_nothing(region: Any, roles: Roles) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from moto.sqs.models import sqs_backends
 
 from helpers_product import ACCOUNT, ANSWER, GROUP, REGION, STACK, Product
 from infrastructure.deploy import refresh_inference
@@ -180,6 +183,29 @@ def test_settings_that_come_with_a_version_that_fails_are_taken_back_too(
     assert product.classify()["decision"] == "accepted"
     # Until Lambda has given the event up, its next try would make the stack anew that the next test deletes.
     poll(lambda: product.dead_letters()[len(dead_letters) :])
+
+
+def test_people_are_told_by_the_alarm_of_what_is_counted(product: Product) -> None:
+    """Of photos that fail, of one that nobody looks at, and of the decisions above that could not be carried out."""
+    for _ in range(5):
+        with pytest.raises(AssertionError, match="ImageNotFoundError"):
+            product.classify(s3_key="inbox/nothing.png")
+    assert product.classify(threshold=1.0)["decision"] == "needs_review"
+    two_days_ago = (time.time() - 48 * 60 * 60 - 1) * 1000
+    for message in sqs_backends[ACCOUNT][REGION].queues["scones-review"]._messages:
+        message.sent_timestamp = two_days_ago  # type: ignore[assignment]  # moto says None
+    # The end of this minute, now.
+    product.region.cloud.services["cloudwatch"].alarms.tick((int(time.time()) // 60 + 1) * 60)
+    for alarm in ("classify-failures", "review-age", "approval-events-dead-letters", "deploy-inference-workflow-errors"):
+        told = json.loads(product.told(f'"AlarmName": "scones-{alarm}"', '"NewStateValue": "ALARM"'))
+        assert "1 datapoint" in told["NewStateReason"]
+    states = {alarm["AlarmName"]: alarm["StateValue"] for alarm in product.client("cloudwatch").describe_alarms()["MetricAlarms"]}
+    assert {name for name, state in states.items() if state != "ALARM"} == {
+        "scones-production-5xx",
+        "scones-production-latency",
+        "scones-review-depth",
+        "scones-classify-timeouts",
+    }
 
 
 def test_production_goes_on_with_a_platform_that_was_deleted_by_hand_and_came_back(product: Product, poll: Callable[..., Any]) -> None:

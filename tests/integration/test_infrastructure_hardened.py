@@ -75,7 +75,7 @@ def test_no_use_of_the_key_for_a_deployment_on_instances_could_be_left_out(produ
     usage, roles = of_keys(usage_of(product.region.endpoint_url)), roles_of(product.client, "scones-platform")
     deployment = [role for role in roles if role.name == "DeploymentRole"]
     assert refused(usage, deployment) == []
-    assert {one for one in unused(usage, deployment) if ": kms:" in one} == {"DeploymentRole: kms:DescribeKey"}
+    assert {one for one in unused(usage, deployment) if ": kms:" in one} == {"DeploymentRole: Key: kms:DescribeKey"}
     assert not_needed(usage, deployment) == []
     assert not any("kms:CreateGrant" in one for one in not_needed_services(usage, deployment))
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from helpers_product import ANSWER, Product
-from infrastructure.deploy import ServingMode, TrafficShifting, refresh_inference
+from helpers_product import ANSWER, GOOD, Product
+from infrastructure.deploy import ServingMode, TrafficShifting
 
 #: Loads, answers pings, and fails on every photo.
 BROKEN = """
@@ -21,12 +22,22 @@ def model_fn(model_dir):
 def transform_fn(model, body, content_type, accept):
     raise RuntimeError("the weights are all NaN")
 """
+#: Answers as well as any other, a little more than a second late.
+SLOW = GOOD.replace("    return json.dumps", "    import time; time.sleep(1.05)\n    return json.dumps")
 ENDPOINT = "scones-production"
+ERRORS, LATENCY = "scones-production-5xx", "scones-production-latency"
 
 
 def answer(confidence: float) -> dict[str, Any]:
     """Return what a version says that is this sure."""
     return ANSWER | {"inferences": [confidence, 1 - confidence], "confidence": confidence}
+
+
+def deploy(product: Product, shifting: TrafficShifting, wait: int) -> None:
+    """Deploy the platform for production on four instances; what is new reaches production with the next decision."""
+    product.deploy(
+        serving_mode=ServingMode.INSTANCE, serving_instance_count=4, traffic_shifting=shifting, traffic_shift_wait_in_seconds=wait
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +46,8 @@ def product(region: Any) -> Product:
 
     product = Product(region, poll)
     # 60 seconds, which are one here.
-    product.deploy(
-        serving_mode=ServingMode.INSTANCE,
-        serving_instance_count=4,
-        traffic_shifting=TrafficShifting.LINEAR,
-        traffic_shift_wait_in_seconds=60,
-    )
+    deploy(product, TrafficShifting.LINEAR, 60)
+    product.listen()
     first = product.register(answer=answer(0.9))
     product.decide(first)
     product.settled("CREATE_COMPLETE", first)
@@ -48,10 +55,12 @@ def product(region: Any) -> Product:
 
 
 class Load:
-    """Photos that are classified one after the other, by two people at once."""
+    """Photos that people hand in one after the other; *patient* ones wait for an answer before the next."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, people: int = 2, *, patient: bool = False) -> None:
         self._product = product
+        self._people = people
+        self._patient = patient
         self._machine = product.stack()["Outputs"]["StateMachineArn"]
         self._started: list[str] = []
         self._over = threading.Event()
@@ -63,12 +72,13 @@ class Load:
         while not self._over.is_set():
             arn = states.start_execution(stateMachineArn=self._machine, input=request)["executionArn"]
             self._started.append(arn)
-            self._over.wait(0.05)
+            while not self._over.wait(0.05) and self._patient and states.describe_execution(executionArn=arn)["status"] == "RUNNING":
+                pass
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Classify until the block ends."""
-        threads = [threading.Thread(target=self._run) for _ in range(2)]
+        threads = [threading.Thread(target=self._run) for _ in range(self._people)]
         for thread in threads:
             thread.start()
         try:
@@ -89,6 +99,24 @@ class Load:
             else:
                 errors.append(execution["error"])
         return confidences, errors
+
+
+def serving(product: Product) -> tuple[str, str]:
+    """Return how production's endpoint is, and with what it serves."""
+    described = product.client("sagemaker").describe_endpoint(EndpointName=ENDPOINT)
+    return described["EndpointStatus"], described["EndpointConfigName"]
+
+
+def rolled_back_by(product: Product, alarm: str) -> None:
+    """Hold that an alarm took the last deployment back, and that people were told of both."""
+    (reason,) = [reason for reason in product.reasons()[:1] if reason.startswith("Endpoint:")]
+    assert f"rolled back because the alarm {alarm} is in the ALARM state" in reason
+    # It may be quiet again by now.
+    history = product.client("cloudwatch").describe_alarm_history(AlarmName=alarm, HistoryItemType="StateUpdate")["AlarmHistoryItems"]
+    assert any("to ALARM" in item["HistorySummary"] for item in history)
+    product.told(f'"AlarmName": "{alarm}"', '"NewStateValue": "ALARM"')
+    product.told("A deployment to production failed and is being rolled back")
+    product.told("was rolled back (UPDATE_ROLLBACK_COMPLETE)")
 
 
 def test_a_good_version_takes_over_by_linear_steps_and_no_photo_fails(product: Product, poll: Callable[..., Any]) -> None:
@@ -115,30 +143,37 @@ def test_a_good_version_takes_over_by_linear_steps_and_no_photo_fails(product: P
     assert product.classify(threshold=0.5)["confidence"] == 0.8
 
 
+def test_a_version_that_is_slow_trips_the_alarm_and_the_one_before_serves_on(product: Product, poll: Callable[..., Any]) -> None:
+    # 300 seconds, the default: five here.
+    deploy(product, TrafficShifting.CANARY, 300)
+    before = serving(product)
+    load = Load(product, 3, patient=True)
+    with load.running():
+        product.decide(product.register(SLOW, answer(0.7)))
+        product.settled("UPDATE_ROLLBACK_COMPLETE")
+    rolled_back_by(product, LATENCY)
+    assert serving(product) == before
+    confidences, errors = load.results(poll)
+    # What is slow is right all the same.
+    assert (set(confidences), errors) == ({0.8, 0.7}, [])
+    assert product.classify(threshold=0.5)["confidence"] == 0.8
+
+
 def test_a_version_that_fails_on_photos_trips_the_alarm_and_the_one_before_serves_all_the_time(
     product: Product, poll: Callable[..., Any]
 ) -> None:
-    # 300 seconds, the default: five here.
-    product.deploy(
-        serving_mode=ServingMode.INSTANCE,
-        serving_instance_count=4,
-        traffic_shifting=TrafficShifting.CANARY,
-        traffic_shift_wait_in_seconds=300,
-    )
-    assert refresh_inference(product, product.outputs) == "updated"
-    before = product.client("sagemaker").describe_endpoint(EndpointName=ENDPOINT)
+    # A deployment that begins while an alarm rings is taken back at once.
+    alarms = product.region.cloud.services["cloudwatch"].alarms
+    with alarms.watch([LATENCY], 1 / 60):
+        poll(lambda: alarms.evaluate(LATENCY, time.time()) or alarms.get(LATENCY)["StateValue"] == "OK")
+    before = serving(product)
     broken = product.register(BROKEN)
     load = Load(product)
     with load.running():
         product.decide(broken)
         product.settled("UPDATE_ROLLBACK_COMPLETE")
-    (reason,) = [reason for reason in product.reasons()[:1] if reason.startswith("Endpoint:")]
-    assert "rolled back because the alarm scones-production-5xx is in the ALARM state" in reason
-    after = product.client("sagemaker").describe_endpoint(EndpointName=ENDPOINT)
-    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", before["EndpointConfigName"])
-    alarms = product.client("cloudwatch").describe_alarm_history(AlarmName="scones-production-5xx", HistoryItemType="StateUpdate")
-    # It may be quiet again by now.
-    assert any("to ALARM" in item["HistorySummary"] for item in alarms["AlarmHistoryItems"])
+    rolled_back_by(product, ERRORS)
+    assert serving(product) == before
     confidences, errors = load.results(poll)
     # A quarter of the traffic met it, for as long as the alarm took; the workflow's own retries found the others.
     assert len(errors) <= (len(errors) + len(confidences)) / 4

@@ -5,6 +5,7 @@ The tests share a region and run in the order of this file.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
@@ -12,13 +13,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from conftest import Region
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
+from helpers_roles import mighty_role
 from infrastructure.deploy import PlatformParameters, deploy_platform
-from scones.advice import advice
 from scones.errors import ExitCode, SconesError
+from scones.sessions import Session
 
 STACK, BUCKET = "scones-cicd", "scones-cicd-123456789012-us-east-1"
 S3 = ("--set", "cicd.source=s3", "--set", "cicd.test_command=cat tested")
@@ -79,6 +82,17 @@ def ended(poll: Callable[..., Any], commit: str) -> dict[str, Any]:
     return dict(poll(found, 120, 0.2))
 
 
+def nothing_is_left(region: Region) -> None:
+    """Hold that a first deployment was taken back whole."""
+    (stack,) = region.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    left = region.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+    assert {resource["ResourceStatus"] for resource in left} <= {"DELETE_COMPLETE"}
+    assert region.client("codepipeline").list_pipelines()["pipelines"] == []
+    assert region.client("codebuild").list_projects()["projects"] == []
+    assert not any(STACK in role["RoleName"] for role in region.client("iam").list_roles()["Roles"])
+
+
 # --- before there is one --------------------------------------------------------------------------------------------------------------------
 
 
@@ -106,31 +120,46 @@ def test_a_dry_run_shows_roles_builds_and_costs_and_leaves_nothing(region: Regio
     assert STACK not in stacks(region)
 
 
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "Template format error: Unrecognized resource types: [AWS::CodeConnections::Connection]",
-        "User: x is not authorized to perform: codeconnections:CreateConnection on resource: y",
-        "Connection (AWS::CodeConnections::Connection): CodeConnections is not available in this region.",
-    ],
-)
-def test_an_account_without_codeconnections_is_shown_the_other_ways(reason: str) -> None:
-    text = advice(reason)
-    assert text is not None
-    assert "--set cicd.source=s3" in text
-
-
 def test_a_delivery_that_cannot_be_made_leaves_nothing_and_the_next_try_makes_it(region: Region) -> None:
     region.client("s3").create_bucket(Bucket=BUCKET)
     error = refused("cicd", "deploy", *S3, "--yes")
     assert error.exit_code == ExitCode.FAILED
     assert "already exists" in error.message
     assert "look before you delete anything" in f"{error.message} {error.hint}"
-    (stack,) = region.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
-    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
-    assert region.client("codepipeline").list_pipelines()["pipelines"] == []
-    assert not any(STACK in role["RoleName"] for role in region.client("iam").list_roles()["Roles"])
+    nothing_is_left(region)
     region.client("s3").delete_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture
+def denied(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign the commands in as somebody who may do everything but make a connection, as where an organization does not want CodeConnections."""
+    iam, anybody = region.client("iam"), {"Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": "sts:AssumeRole"}
+    person = mighty_role(iam, "person", {"Version": "2012-10-17", "Statement": [anybody]})
+    deny = {"Effect": "Deny", "Action": "codeconnections:CreateConnection", "Resource": "*"}
+    iam.put_role_policy(RoleName="person", PolicyName="deny", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    given = region.client("sts").assume_role(RoleArn=person, RoleSessionName="me")["Credentials"]
+    for name, member in {"ACCESS_KEY_ID": "AccessKeyId", "SECRET_ACCESS_KEY": "SecretAccessKey", "SESSION_TOKEN": "SessionToken"}.items():
+        monkeypatch.setenv(f"AWS_{name}", given[member])
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def signed_in(session: Session) -> None:
+        boto3.Session.__init__(session)
+        session._made = made
+
+    monkeypatch.setattr(Session, "__init__", signed_in)
+
+
+@pytest.mark.usefixtures("denied")
+def test_who_may_make_no_connection_is_told_to_upload_which_then_works(region: Region) -> None:
+    error = refused("cicd", "deploy", "--set", "cicd.repository=owner/name", "--yes")
+    assert error.exit_code == ExitCode.FAILED
+    assert "assumed-role/person/me is not authorized to perform: codeconnections:CreateConnection" in error.message
+    assert "--set cicd.source=s3" in str(error.hint)
+    nothing_is_left(region)
+    assert scones("cicd", "deploy", *S3, "--yes", "--json").document["outcome"] == "created"
+    assert [item["name"] for item in region.client("codepipeline").list_pipelines()["pipelines"]] == [STACK]
+    region.client("cloudformation").delete_stack(StackName=STACK)
+    region.client("cloudformation").get_waiter("stack_delete_complete").wait(StackName=STACK, WaiterConfig={"Delay": 0.1})
 
 
 def test_with_github_actions_there_is_a_role_for_one_branch_and_nothing_that_runs(region: Region) -> None:

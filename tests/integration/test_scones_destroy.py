@@ -1,4 +1,4 @@
-"""`scones aws destroy`: what goes, what stays, and that it goes on after it broke off. The tests share a region, in the order of this file."""
+"""`scones aws destroy`: what goes, what stays, that it goes on after it broke off, and that it is a way out. The tests share a region, in the order of this file."""
 
 from __future__ import annotations
 
@@ -176,3 +176,30 @@ def test_with_its_data_nothing_is_left(product: Product) -> None:
 
 def test_a_fresh_platform_can_be_made_after_that(product: Product) -> None:
     assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "created"
+
+
+def test_a_function_that_was_deleted_by_hand_comes_back_as_the_advice_says(product: Product) -> None:
+    s3, cloudformation = product.client("s3"), product.client("cloudformation")
+    s3.put_object(Bucket=BUCKET, Key="raw/photo.png", Body=b"kept")
+    product.register()
+    product.client("lambda").delete_function(FunctionName="scones-deploy-inference-workflow")
+    error = scones("aws", "bootstrap", "--yes", "--set", "evaluation.confidence_threshold=0.8").error
+    assert isinstance(error, SconesError)
+    assert error.exit_code == ExitCode.FAILED
+    assert "UPDATE_ROLLBACK_FAILED" in error.message
+    for step in (
+        "scones aws diff",
+        "continue-update-rollback --stack-name STACK --resources-to-skip ID",
+        "scones aws destroy",
+        "scones aws bootstrap",
+    ):
+        assert step in str(error.hint)
+    assert "DeployFunction (AWS::Lambda::Function): deleted" in scones("aws", "diff").stdout
+    cloudformation.continue_update_rollback(StackName="scones-platform", ResourcesToSkip=["DeployFunction"])
+    poll(lambda: stacks(product)["scones-platform"] == "UPDATE_ROLLBACK_COMPLETE")
+    assert scones("aws", "destroy", "--confirm", "scones").error is None
+    assert scones("aws", "bootstrap", "--yes").error is None
+    product.client("lambda").get_function(FunctionName="scones-deploy-inference-workflow")
+    assert s3.get_object(Bucket=BUCKET, Key="raw/photo.png")["Body"].read() == b"kept"
+    assert [item["version"] for item in scones("models", "list", "--json").document] == [1]
+    assert "sources: nothing would change\n  by hand: nothing was changed" in scones("aws", "diff").stdout

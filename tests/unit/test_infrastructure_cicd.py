@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -15,8 +15,13 @@ from packaging.requirements import Requirement
 from helpers_policies import ACCOUNT, REGION, Resolved
 from infrastructure.cicd import CICD_TEMPLATE, CicdParameters, desired_cicd
 from infrastructure.packaging import PLATFORM_TEMPLATE, ROOT
-from infrastructure.templates import MAX_BODY_BYTES, Template
+from infrastructure.templates import MAX_BODY_BYTES, Template, template_body
+from localcloud.cloudformation.provider import Place
+from localcloud.cloudformation.registry import build_registry
+from localcloud.cloudformation.target import Templates
 from localcloud.codebuild.buildspec import parse_buildspec
+from localcloud.errors import ServiceError
+from scones.advice import advice
 
 BUILDSPECS = sorted(path for path in (ROOT / "codebuild").glob("*.yaml"))
 TEMPLATE = Template.read(CICD_TEMPLATE)
@@ -79,9 +84,43 @@ def test_the_platforms_deployment_may_do_what_the_types_of_its_stack_ask_for_and
     statements = [item for item in Resolved(TEMPLATE.document, GIVEN).statements() if item.owner in FOR_CLOUDFORMATION]
     may = {action for item in statements for action in item.actions}
     assert all(item.conditions["ForAnyValue:StringEquals"] == {"aws:CalledVia": "cloudformation.amazonaws.com"} for item in statements)
-    assert asked - unused - may == set(), "asked for, and not allowed"
+    assert asked - unused - set(allowed("PlatformRole")) == set(), "asked for, and not allowed"
     assert may & unused == set(), "allowed, and not used"
     assert may - asked <= BEYOND_THE_SCHEMAS, "allowed, and not asked for"
+
+
+@pytest.mark.parametrize("region", ["eu-south-2", "us-east-1"])
+def test_a_region_without_codeconnections_takes_the_delivery_with_any_other_source(region: str) -> None:
+    templates = Templates(
+        build_registry(cast("Any", None), client_of_nothing), Place(region), lambda *_: None, lambda *_: False, lambda _: None
+    )
+
+    def planned(source: str) -> set[str]:
+        given = GIVEN | {
+            "Source": source,
+            "GitHubOidcProviderArn": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com",
+        }
+        request = {
+            "TemplateBody": template_body(CICD_TEMPLATE),
+            "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+            "Capabilities": ["CAPABILITY_NAMED_IAM"],
+        }
+        stack = {"StackName": "scones-cicd", "StackId": f"arn:aws:cloudformation:{region}:{ACCOUNT}:stack/scones-cicd/1"}
+        return set(templates.target(request, stack, 10**6).blueprint.active)
+
+    assert "Delivery" in planned("s3")
+    assert "GitHubActionsRole" in planned("github-actions")
+    if region == "us-east-1":
+        assert "Connection" in planned("connection")
+    else:
+        with pytest.raises(ServiceError) as raised:
+            planned("connection")
+        assert raised.value.message == "Template format error: Unrecognized resource types: [AWS::CodeConnections::Connection]"
+        assert "--set cicd.source=s3" in str(advice(str(raised.value)))
+
+
+def client_of_nothing(service: str) -> Any:
+    raise AssertionError(f"planning needs no {service}")
 
 
 def test_no_build_may_change_what_it_was_not_made_for() -> None:

@@ -10,20 +10,18 @@ from typing import Any
 
 import pytest
 from cfnlint.api import lint_file
-from cfnlint.decode import cfn_yaml
 from moto.core.utils import get_service_model
 
+from helpers_policies import Resolved
 from infrastructure.cicd import CICD_TEMPLATE
 from infrastructure.deploy import PlatformParameters, asset_parameters
 from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE, ROOT, WORKFLOW_DEFINITION, build_assets
-from infrastructure.templates import template_body
+from infrastructure.templates import Template, template_body
 from lambdas.common import clients
 from localcloud.eventbridge.patterns import compile_pattern
 from pipelines.settings import load_settings
 
-PLATFORM = json.loads(json.dumps(cfn_yaml.load(str(PLATFORM_TEMPLATE))))
-INFERENCE = json.loads(json.dumps(cfn_yaml.load(str(INFERENCE_TEMPLATE))))
-CICD = json.loads(json.dumps(cfn_yaml.load(str(CICD_TEMPLATE))))
+PLATFORM, INFERENCE, CICD = (Template.read(path).document for path in (PLATFORM_TEMPLATE, INFERENCE_TEMPLATE, CICD_TEMPLATE))
 RESOURCES: dict[str, dict[str, Any]] = PLATFORM["Resources"] | INFERENCE["Resources"]
 FUNCTIONS = {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == "AWS::Lambda::Function"}
 WORKFLOW = json.loads(WORKFLOW_DEFINITION.read_text())
@@ -213,8 +211,8 @@ def stack_event(status: str, stack: str = "scones-inference") -> dict[str, Any]:
     return example("stack", **{"stack-id": arn, "status-details": {"status": status, "status-reason": ""}})
 
 
-#: What Ref gives in the delivery's stack.
-DELIVERY = {"Delivery": "scones-cicd", "Bucket": "scones-cicd-123456789012-us-east-1"}
+WITH_EVERY_RULE = {"DeployInferenceWorkflowCodeKey": "code/x.zip", "Source": "s3"}
+SOURCES = {"name": "scones-cicd-123456789012-us-east-1"}
 STACK_STATUSES = get_service_model("cloudformation").shape_for("StackStatus").enum
 EVENTS = {
     path.stem: example(path.stem) for path in (ROOT / "tests" / "events").glob("*.json") if "detail-type" in json.loads(path.read_text())
@@ -230,8 +228,8 @@ EVENTS |= {
     ),
     "step stopped": example("pipeline_step_failed", currentStepStatus="Stopped"),
     "delivery failed": example("codepipeline_execution_failed", pipeline="scones-cicd"),
-    "sources uploaded": example("s3_object_created", bucket={"name": DELIVERY["Bucket"]}, object={"key": "_source/source.zip", "size": 5}),
-    "something uploaded": example("s3_object_created", bucket={"name": DELIVERY["Bucket"]}, object={"key": "scones-cicd/x", "size": 5}),
+    "sources uploaded": example("s3_object_created", bucket=SOURCES, object={"key": "_source/source.zip", "size": 5}),
+    "something uploaded": example("s3_object_created", bucket=SOURCES, object={"key": "scones-cicd/x", "size": 5}),
 }
 EVENTS |= {
     f"run {status}": example("pipeline_execution", currentPipelineExecutionStatus=status)
@@ -252,25 +250,10 @@ WANTED = {
 }
 
 
-def resolved(value: Any) -> Any:
-    """A template's value with the parameters' defaults in this account."""
-    parameters = CICD["Parameters"] | INFERENCE["Parameters"] | PLATFORM["Parameters"]
-    names = {name: parameter.get("Default", "") for name, parameter in parameters.items()} | DELIVERY
-    names |= {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "123456789012"}
-    if isinstance(value, list):
-        return [resolved(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "Ref" in value:
-        return names[value["Ref"]]
-    if "Fn::Sub" in value:
-        return re.sub(r"\$\{([\w:]+)\}", lambda match: str(names[match[1]]), value["Fn::Sub"])
-    return {name: resolved(item) for name, item in value.items()}
-
-
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_takes_the_events_that_it_is_for_and_no_others(name: str) -> None:
-    pattern = compile_pattern(json.dumps(resolved(RULES[name]["EventPattern"])))
+    template = next(template for template in (PLATFORM, INFERENCE, CICD) if name in template["Resources"])
+    pattern = compile_pattern(json.dumps(Resolved(template, WITH_EVERY_RULE).properties(name)["EventPattern"]))
     assert name in WANTED, f"Say in WANTED which of AWS's events {name} is for; the shapes of others go to tests/events."
     assert {event for event, document in EVENTS.items() if pattern.matches(document)} == WANTED[name]
 

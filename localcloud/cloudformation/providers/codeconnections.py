@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from localcloud.cloudformation.provider import Context, NameRule, Properties, Provider, TagStyle, tag_changes, tag_list
 from localcloud.cloudformation.schema import STRING, TAG_LIST, Object
+from localcloud.codeconnections.regions import WITHOUT_CODECONNECTIONS
 
 Json = Any
 
@@ -23,6 +24,7 @@ class Connection(Provider):
     attributes: ClassVar[frozenset[str]] = frozenset(("ConnectionArn", "ConnectionStatus", "OwnerAccountId"))
     name: ClassVar[NameRule] = NameRule("ConnectionName", 32, unique=False)
     tags: ClassVar[TagStyle | None] = TagStyle.LIST
+    not_in: ClassVar[frozenset[str]] = WITHOUT_CODECONNECTIONS
 
     def identify(self, context: Context, name: str, properties: Properties) -> str | None:
         """The service makes the ARN up."""
