@@ -31,9 +31,8 @@ def hardening(product: Product, documented_key_policy: str) -> dict[str, str]:
 
 
 def test_what_localcloud_cannot_do_is_said_before_anything_is_made(product: Product) -> None:
-    for parameters in ({"access_log_bucket_name": "logs"}, {"monthly_budget": 100}):
-        with pytest.raises(ClientError, match="not supported by localcloud"):
-            product.deploy(**parameters)
+    with pytest.raises(ClientError, match="not supported by localcloud"):
+        product.deploy(access_log_bucket_name="logs")
     assert product.client("s3").list_buckets()["Buckets"] == []
 
 
@@ -132,3 +131,10 @@ def test_a_log_group_takes_keys_that_there_are(product: Product, hardening: dict
     logs.associate_kms_key(logGroupName=group, kmsKeyId=hardening["encryption_key_arn"])
     (found,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
     assert found["kmsKeyId"] == hardening["encryption_key_arn"]
+
+
+def test_what_localcloud_cannot_do_is_said_and_changes_nothing(product: Product, hardening: dict[str, str]) -> None:
+    before = product.client("cloudformation").describe_stacks(StackName="scones-platform")["Stacks"]
+    with pytest.raises(ClientError, match="not supported by localcloud"):
+        product.deploy(monthly_budget=100, serving_mode=ServingMode.INSTANCE, **hardening)
+    assert product.client("cloudformation").describe_stacks(StackName="scones-platform")["Stacks"] == before
