@@ -1,7 +1,7 @@
 """Takes what outlived an earlier platform stack into a new one: bucket and model registry stay behind when a stack is deleted by hand.
 
-CloudFormation imports them as they are. They are imported with what makes them out only, so that the update which follows finds everything else of the
-template to be new and sets it, whatever they have now.
+CloudFormation imports them as they are. They are imported with what makes them out only, so that the update which follows finds everything else that the
+template says of them to be new and sets it, whatever they have now. A bucket's policy is a resource of its own, which went with the old stack.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,13 +27,13 @@ class _Kind:
         identifier: The schema's primary identifier, by which CloudFormation imports.
         name: The property that names it.
         fixed: Properties that cannot be set later: a change of them makes a new resource.
-        find: Returns identifier and tags of the one that a name belongs to, None when there is none.
+        find: Takes a boto3 session, the account and a name; returns identifier and tags of what has that name, None when there is none.
     """
 
     identifier: str
     name: str
     fixed: tuple[str, ...]
-    find: Callable[[Any, str], tuple[str, Mapping[str, str]] | None]
+    find: Callable[[Any, str, str], tuple[str, Mapping[str, str]] | None]
 
 
 class Adoption:
@@ -42,46 +42,58 @@ class Adoption:
     Args:
         session: a boto3 session.
         stack: the platform stack.
-        project: the project's name: what it made has it as a tag.
+        project: the project's name; what the project made has it as a tag.
+        stage: its stage; a tag, too.
         parameters: the template's parameters.
         role_arn: role that CloudFormation takes for it.
     """
 
-    def __init__(self, session: Any, stack: Stack, project: str, parameters: Mapping[str, str], *, role_arn: str | None = None) -> None:
+    def __init__(
+        self, session: Any, stack: Stack, project: str, stage: str, parameters: Mapping[str, str], *, role_arn: str | None = None
+    ) -> None:
         self._session = session
         self._stack = stack
         self._change_sets = ChangeSets(session.client("cloudformation"), stack)
-        self._project = project
+        self._tags = {"project": project, "stage": stage}
         self._parameters = parameters
         self._role_arn = role_arn
 
     def found(self) -> tuple[Import, ...]:
-        """Returns what a new stack would meet under its resources' names. Ask when there is no stack.
+        """Returns what a new stack would meet under its resources' names. Ask when there is no stack, or what is left of one.
 
         Raises:
             DeploymentError: something is there that is not this project's.
         """
         template = Template.read(PLATFORM_TEMPLATE)
-        chosen = {**self._parameters, **self._place()}
+        place = self._place()
+        chosen = {**self._parameters, **place}
         imports = []
         for resource in template.active(chosen).values():
             kind = _KINDS.get(resource.type) if resource.holds_on else None
             if kind is None:
                 continue
             name = template.properties(resource, chosen)[kind.name]
-            found = kind.find(self._session, name)
+            found = kind.find(self._session, place["AWS::AccountId"], name)
             if found is None:
                 continue
             identifier, tags = found
-            if tags.get("project") != self._project:
-                raise DeploymentError(
-                    f"{resource.type} {name} already exists, and is not of this project: it lacks the tag project={self._project}."
-                )
+            for tag, wanted in self._tags.items():
+                if tags.get(tag) != wanted:
+                    has = f"its tag {tag} is {tags[tag]}" if tag in tags else f"it has no tag {tag}"
+                    ours = " ".join(f"{key}={value}" for key, value in self._tags.items())
+                    raise DeploymentError(f"{resource.type} {name} already exists, and is not ours ({ours}): {has}.")
             imports.append(Import(resource.logical_id, resource.type, {kind.identifier: identifier}))
         return tuple(imports)
 
     def plan(self, imports: tuple[Import, ...]) -> ChangeSet:
-        """Returns the change set that takes `imports` into a new stack."""
+        """Returns the change set that takes `imports` into a new stack.
+
+        Raises:
+            DeploymentError: a bucket has got another policy meanwhile, which the new stack's could not take the place of.
+        """
+        for item in imports:
+            if item.type == "AWS::S3::Bucket":
+                self._check_policy(item.identifier["BucketName"])
         return self._change_sets.prepare_import(self._desired(imports), imports)
 
     def adopt(self, state: StackState | None) -> bool:
@@ -99,6 +111,18 @@ class Adoption:
             self._change_sets.execute(self.plan(imports))
         return bool(imports)
 
+    def _check_policy(self, bucket: str) -> None:
+        try:
+            self._session.client("s3").get_bucket_policy(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
+                raise
+            return
+        raise DeploymentError(
+            f"The bucket {bucket} outlived its stack, and has got a policy that is none of a stack's: CloudFormation would not replace it. Look at it: "
+            f"aws s3api get-bucket-policy --bucket {bucket}. Then remove it (aws s3api delete-bucket-policy --bucket {bucket}), and do the same again."
+        )
+
     def _desired(self, imports: tuple[Import, ...]) -> Desired:
         fixed = {item.logical_id: _KINDS[item.type].fixed for item in imports}
         template = Template.read(PLATFORM_TEMPLATE).only(fixed)
@@ -112,10 +136,11 @@ class Adoption:
         }
 
 
-def _bucket(session: Any, name: str) -> tuple[str, Mapping[str, str]] | None:
+def _bucket(session: Any, account: str, name: str) -> tuple[str, Mapping[str, str]] | None:
     s3 = session.client("s3")
     try:
-        tags = s3.get_bucket_tagging(Bucket=name)["TagSet"]
+        # Buckets' names are everybody's: without the account, one that somebody else has made and tagged would do.
+        tags = s3.get_bucket_tagging(Bucket=name, ExpectedBucketOwner=account)["TagSet"]
     except ClientError as error:
         code = error.response["Error"]["Code"]
         # Somebody else's, perhaps in another account: that its name is taken is CloudFormation's to say.
@@ -127,7 +152,7 @@ def _bucket(session: Any, name: str) -> tuple[str, Mapping[str, str]] | None:
     return name, {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def _group(session: Any, name: str) -> tuple[str, Mapping[str, str]] | None:
+def _group(session: Any, account: str, name: str) -> tuple[str, Mapping[str, str]] | None:
     sagemaker = session.client("sagemaker")
     try:
         arn = sagemaker.describe_model_package_group(ModelPackageGroupName=name)["ModelPackageGroupArn"]

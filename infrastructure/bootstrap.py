@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infrastructure.adoption import Adoption
-from infrastructure.changes import Action, ChangeSet, ChangeSets, ResourceChange, additions
+from infrastructure.changes import Action, ChangeSet, ChangeSets, Import, ResourceChange, additions
 from infrastructure.deploy import (
     PlatformOutputs,
     PlatformParameters,
@@ -82,7 +82,7 @@ class Bootstrap:
         self._parameters = parameters
         self._assets = assets
         self._role_arn = role_arn
-        self._adoption = Adoption(session, stack, parameters.project, parameters.for_template(), role_arn=role_arn)
+        self._adoption = Adoption(session, stack, parameters.project, parameters.stage, parameters.for_template(), role_arn=role_arn)
 
     def plan(self) -> Plan:
         """Works out what would change. The change set that it leaves must be executed (`apply`) or discarded (`discard`).
@@ -100,8 +100,10 @@ class Bootstrap:
             return Plan(state, change_set, changes, (), tuple(asset.key for asset in uploads))
         chosen = self._parameters.for_template()
         plan = Plan(state, None, additions(platform_data(), chosen), (), tuple(asset.key for asset in assets))
+        imports = self._adoption.found() if state is None or state.is_leftover else ()
+        if plan.leftover is not None and imports:
+            plan = replace(plan, changes=tuple(map(_imported, imports)))
         if plan.leftover is None:
-            imports = self._adoption.found() if state is None or state.is_leftover else ()
             first = self._adoption.plan(imports) if imports else self._change_sets.prepare(self._data())
             plan = replace(plan, first=first, changes=plan.changes if first is None else first.changes)
         known = frozenset(change.logical_id for change in plan.changes)
@@ -152,3 +154,9 @@ class Bootstrap:
         uploaded = upload_assets(self._s3, bucket, assets)
         on_progress(f"{len(uploaded)} of {len(list(assets))} files uploaded to s3://{bucket}/code/")
         return tuple(uploaded)
+
+
+def _imported(item: Import) -> ResourceChange:
+    """What an import will be, before CloudFormation can be asked: what is left of the old stack goes first."""
+    (identifier,) = item.identifier.values()
+    return ResourceChange(Action.IMPORT, item.logical_id, item.type, identifier)

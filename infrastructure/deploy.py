@@ -108,6 +108,7 @@ def deploy_platform(
     """Brings the platform stack to what the sources and `parameters` say, and waits until it is there.
 
     In a fresh account this takes two steps: a stack of bucket and registry; what the rest refers to goes into the bucket; then the rest is added.
+    What outlived a stack that was deleted by hand is taken into the new one before that.
     Deploying what is already there changes nothing.
 
     Args:
@@ -130,7 +131,9 @@ def deploy_platform(
         return None if has_bucket(state) else desired_data(parameters)
 
     on_progress(f"stack {parameters.stack_name}")
-    adopted = Adoption(session, stack, parameters.project, parameters.for_template()).adopt(stack.settle())
+    before = stack.settle()
+    stack.check_updatable(before)
+    adopted = Adoption(session, stack, parameters.project, parameters.stage, parameters.for_template()).adopt(before)
     change, state = stack.apply(only_data)
     created = adopted or change is Change.CREATED
     bucket = existing(state, parameters.stack_name).outputs["ArtifactBucketName"]
@@ -253,7 +256,7 @@ def watched_stack(session: Any, name: str, deadline: float, on_progress: Callabl
 
 def has_bucket(state: StackState | None) -> bool:
     """Returns whether the stack is a platform already, to whose bucket the code can go. One that was only just imported is none."""
-    return state is not None and state.serves and "ArtifactBucketName" in state.outputs
+    return state is not None and not state.is_leftover and "ArtifactBucketName" in state.outputs
 
 
 def existing(state: StackState | None, name: str) -> StackState:

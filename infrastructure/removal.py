@@ -155,7 +155,7 @@ class Removal:
         Raises:
             DeploymentError: something cannot be removed. What went is gone; doing it again goes on from there.
         """
-        _check_protection(inventory, delete_data)
+        check_protection(inventory, delete_data=delete_data)
         by_name = {stack.name: stack for stack in inventory.stacks}
         cicd, inference, platform = (by_name.get(name) for name in self.names.stacks)
         for stack in (cicd, inference):
@@ -182,7 +182,8 @@ class Removal:
         buckets: dict[str, str] = {}
         for page in self.session.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=state.stack_id):
             for item in page["StackResourceSummaries"]:
-                if item["ResourceStatus"] == "DELETE_COMPLETE" or not item.get("PhysicalResourceId"):
+                # What could not be made is perhaps a namesake's.
+                if item["ResourceStatus"] in ("CREATE_FAILED", "DELETE_COMPLETE") or not item.get("PhysicalResourceId"):
                     continue
                 resources[item["LogicalResourceId"]] = item["ResourceType"]
                 if item["ResourceType"] == "AWS::S3::Bucket":
@@ -359,8 +360,12 @@ class Removal:
         )
 
 
-def _check_protection(inventory: Inventory, delete_data: bool) -> None:
-    """Refuses, before anything is gone, what CloudFormation would refuse in the middle of it."""
+def check_protection(inventory: Inventory, *, delete_data: bool) -> None:
+    """Refuses, before anything is gone, what CloudFormation would refuse in the middle of it.
+
+    Raises:
+        DeploymentError: a stack that would go is protected against deletion.
+    """
     for stack in inventory.stacks:
         if stack.state.protected and (delete_data or not stack.kept):
             raise DeploymentError(

@@ -38,7 +38,12 @@ class Executions:
                 return describe_execution(self._session, name)
             except RunError as error:
                 raise SconesError(str(error), "The newest: scones status", ExitCode.USAGE) from error
-        arns = {arn.rpartition("/")[2]: arn for arn in self._arns()}
+        arns: dict[str, str] = {}
+        for arn in self._arns():
+            identifier = arn.rpartition("/")[2]
+            arns[identifier] = arn
+            if identifier == name:
+                break
         found = [name] if name in arns else [identifier for identifier in arns if name and identifier.startswith(name)]
         if len(found) == 1:
             return describe_execution(self._session, arns[found[0]])

@@ -37,7 +37,10 @@ def planned(blueprint: Blueprint, wanted: Iterable[Mapping[str, Json]], state: S
     )
     if blueprint.outputs:
         raise validation_error("As part of the import operation, you cannot modify or add [Outputs]")
-    return {name: _change(blueprint, named[name], state) for name in blueprint.resources}
+    changes = {name: _change(blueprint, named[name], state) for name in blueprint.resources}
+    if len({(change["ResourceType"], change["PhysicalResourceId"]) for change in changes.values()}) < len(changes):
+        raise validation_error("ResourcesToImport names a resource twice.")
+    return changes
 
 
 def _refuse(names: set[str], why: str) -> None:
@@ -59,7 +62,7 @@ def _change(blueprint: Blueprint, item: Mapping[str, Json], state: State) -> dic
     if not chosen or not blueprint.properties(name, NothingYet()).get(chosen):
         raise validation_error(f"The resource {name} must have {chosen} in the template, which says what is imported.")
     identifier = str(item["ResourceIdentifier"][key])
-    owner = _owner(kind, identifier, state)
+    owner = owner_of(kind, identifier, state)
     if owner is not None:
         raise validation_error(f"Resource {identifier} of type {kind} already belongs to the stack {owner}.")
     return {
@@ -72,7 +75,9 @@ def _change(blueprint: Blueprint, item: Mapping[str, Json], state: State) -> dic
     }
 
 
-def _owner(kind: str, physical_id: str, state: State) -> str | None:
+def owner_of(kind: str, physical_id: str, state: State) -> str | None:
+    """Return the name of the stack that has a physical resource, or None."""
+
     def has(member: Member) -> bool:
         return member.type == kind and member.current is not None and member.current.physical_id == physical_id
 

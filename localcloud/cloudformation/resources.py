@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from localcloud.cloudformation.blueprint import Blueprint, Policy, Registry
 from localcloud.cloudformation.dynamic import resolve_dynamic
 from localcloud.cloudformation.errors import Cancelled, ResourceFailure, Stopping, already_exists, failure_of, handler_failure
+from localcloud.cloudformation.imports import owner_of
 from localcloud.cloudformation.live import StackLive
 from localcloud.cloudformation.provider import Context, Place, Properties, Provider, generated_name
 from localcloud.cloudformation.recorder import Recorder
@@ -82,6 +83,9 @@ class Resources:
             context, properties = self._context(name), self._resolved(provider, instance.properties)
             if self._call(provider, provider.identify, context, instance.name, properties) != identifier:
                 raise handler_failure(f"The template names {instance.name}, which is not {identifier}.", "InvalidRequest")
+            owner = owner_of(provider.type, identifier, self._state)
+            if owner is not None:
+                raise handler_failure(f"{identifier} already belongs to the stack {owner}.", "AlreadyExists")
             if not self._call(provider, provider.exists, context, instance.name, properties):
                 raise handler_failure(f"Resource of type '{provider.type}' with identifier '{identifier}' was not found.", "NotFound")
             instance.attributes = self._call(provider, provider.attributes_of, context, identifier, properties)

@@ -43,6 +43,8 @@ _KEY_CODES = {"sqs": "KMS.AccessDeniedException", "sns": "KMSAccessDenied"}
 _FORBIDDEN = frozenset((*_CODES, "lambda"))
 #: Accesses that are remembered of each action of a role in a part of a resource, e.g. a bucket's first folder; more tell nothing new.
 _REMEMBERED = 50
+#: Kinds of resources that are told apart for each action of a role.
+_PARTS = 20
 
 
 class Guard:
@@ -57,6 +59,7 @@ class Guard:
         self._lock = threading.Lock()
         self._done: set[tuple[str, str, frozenset[tuple[str, tuple[str, ...]]]]] = set()
         self._full: set[str] = set()
+        self._parts: dict[str, set[str]] = {}
 
     def authorize(self, session: RoleSession, service: str, operation: str, params: Params) -> None:
         """Let a role's request pass.
@@ -139,8 +142,22 @@ class Guard:
         tags = service.tags_of(arn) if service is not None else {}
         return {f"aws:resourcetag/{key.lower()}": (value,) for key, value in tags.items()}
 
+    def _entry(self, done: str, resource: str) -> str:
+        """Return the key of what is remembered of an action on resources like this one: the first folders of a bucket, else the kind of resource."""
+        head, _, path = resource.partition("/")
+        folder, slash, _ = path.partition("/")
+        part = ":".join(head.split(":")[:6]) + (f"/{folder}" if slash and head.startswith("arn:aws:s3:") else "")
+        parts = self._parts.get(done)
+        if parts is None:
+            parts = self._parts[done] = {key.rpartition("|")[2] for key in self._table if key.startswith(f"{done}|")}
+        if part not in parts:
+            if len(parts) >= _PARTS:
+                part = ""
+            parts.add(part)
+        return f"{done}|{part}"
+
     def _remember(self, session: RoleSession, need: Need, decision: Decision) -> None:
-        key = f"{session.role_arn}|{need.action}|{decision.allowed}|{'/'.join(need.resource.split('/')[:2])}"
+        key = self._entry(f"{session.role_arn}|{need.action}|{decision.allowed}", need.resource)
         # The same thing is done again and again: the table, which copies what it gives, is asked once.
         done = (key, need.resource, frozenset(need.keys.items()))
         if key in self._full or done in self._done:

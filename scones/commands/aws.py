@@ -238,7 +238,7 @@ def destroy(
     Data stays, with the stack that owns it, unless --delete-data is given. Shows first what goes and what stays, and asks for the project's
     name. Broken off, it goes on where it was when it is run again.
     """
-    from infrastructure.removal import Removal
+    from infrastructure.removal import Removal, check_protection
     from scones import removal as view
     from scones.asking import named
     from scones.platform import platform_parameters
@@ -265,6 +265,7 @@ def destroy(
             {**result, "outcome": "nothing to do"}, lambda console: view.print_left(console, found, project, aws=context.aws)
         )
         return
+    check_protection(found, delete_data=delete_data)
     if dry_run:
         context.output.result({**result, "outcome": "planned"}, lambda console: view.print_plan(console, found, delete_data))
         say("Nothing was removed (--dry-run).")
@@ -302,9 +303,7 @@ def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, co
     if plan.leftover is not None:
         console.print(f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted, then made anew.")
     if plan.adopts:
-        console.print(
-            f"The stack {name} is gone, what outlived it is there: step 1 of 3 takes that into a new stack, as it is. Nothing in it is lost."
-        )
+        console.print(f"What outlived the stack {name} is there: step 1 of 3 takes it into a new stack, as it is. Nothing in it is lost.")
         print_changes(console, plan.changes)
         console.print(f"Steps 2 and 3, with {len(plan.uploads)} files of code between them, add the rest: {summary(plan.later)}")
         print_changes(console, plan.later)

@@ -97,7 +97,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
         "target": str(context.target),
         "pipeline": deliveries.pipeline_name,
         "delivery": None if found is None else found.document(),
-        "nothing_pushed_yet": found is None or found.found_nothing_pushed,
+        "nothing_pushed_yet": found is None or (execution is None and found.found_nothing_pushed),
         "log_tail": tail,
         "training": None if training is None else {"execution_arn": training.execution_arn, "status": training.status},
     }
@@ -105,8 +105,14 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
     def human(console: Console) -> None:
         console.print(f"target     {context.target}")
         console.print(f"pipeline   {deliveries.pipeline_name}")
-        if found is None or found.found_nothing_pushed:
-            console.print("Nothing has been pushed yet: a new pipeline runs once by itself, and found no commit.")
+        if found is None:
+            console.print("Nothing has been pushed yet.")
+            console.print(_how_to_push(deliveries), soft_wrap=True)
+            return
+        failed = found.failed_action
+        if execution is None and found.found_nothing_pushed and failed is not None:
+            console.print("A new pipeline runs once by itself, and this one found no commit:", soft_wrap=True)
+            console.print(f"  {failed.reason}", markup=False, soft_wrap=True)
             console.print(_how_to_push(deliveries), soft_wrap=True)
             return
         _print_delivery(console, found)
@@ -226,9 +232,8 @@ def _print_plan(console: Console, parameters: CicdParameters, plan: DeliveryPlan
 
     name = parameters.stack_name
     if plan.leftover is not None:
-        console.print(
-            f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted with what is in its bucket, then made anew."
-        )
+        emptied = " with what is in its bucket" if plan.leftover.status == "DELETE_FAILED" else ""
+        console.print(f"The stack {name} is in {plan.leftover.status}: nothing in it serves. It is deleted{emptied}, then made anew.")
     if plan.changes_nothing:
         console.print(f"No changes: the stack {name} is as the sources and the settings say.")
         return

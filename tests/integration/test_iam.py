@@ -332,6 +332,24 @@ def test_many_accesses_in_one_place_hide_no_other_place_and_who_asked_for_whom_i
     assert (last["resource"], last["keys"]["aws:calledvia"]) == (f"arn:aws:s3:::{BUCKET}/runs/1", ["cloudformation.amazonaws.com"])
 
 
+@pytest.mark.parametrize(
+    "resource",
+    [
+        f"arn:aws:s3:::{BUCKET}/{{}}.png",
+        f"arn:aws:s3:::{BUCKET}/{{}}/photo.png",
+        f"arn:aws:states:us-east-1:{ACCOUNT}:execution:classify:{{}}",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/pipelines-{{}}",
+    ],
+)
+def test_what_is_remembered_does_not_grow_with_what_is_done(region: Any, roles: Roles, resource: str) -> None:
+    session = RoleSession(roles.make(allow("*")), "me")
+    for number in range(1200):
+        region.cloud.iam.decide(session, Need("s3:GetObject", resource.format(number)))
+    usage = [entry for entry in region.cloud.iam.usage() if entry["role"] == session.role_arn]
+    assert len(usage) <= 21
+    assert sum(len(entry["accesses"]) for entry in usage) <= 21 * 50
+
+
 def test_a_role_that_is_gone_may_nothing(region: Any, roles: Roles) -> None:
     role = roles.make(allow("s3:*"))
     s3 = roles.client(role, "s3")

@@ -10,6 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from helpers_assumed import ACCOUNT, Roles, allow, refused
+from localcloud.iam.keys import service_may_use
+from localcloud.iam.trust import ServiceCall
 
 REGION = "us-east-1"
 ROOT = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*", "Resource": "*"}
@@ -232,6 +234,21 @@ def test_a_rule_reaches_an_encrypted_queue_by_the_keys_policy(region: Any, polic
     if not delivered:
         assert attributes["ERROR_CODE"]["StringValue"] == "NO_PERMISSIONS"
         assert "its key's policy does not allow events.amazonaws.com" in attributes["ERROR_MESSAGE"]["StringValue"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "told", "may"),
+    [({}, False, True), ({"ArnEquals": {"aws:SourceArn": "rule"}}, False, False), ({"ArnEquals": {"aws:SourceArn": "rule"}}, True, True)],
+)
+def test_a_key_whose_policy_asks_for_the_rule_is_closed_to_a_service_that_does_not_say_it(
+    region: Any, condition: dict[str, Any], told: bool, may: bool
+) -> None:
+    rule, topic = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/r", f"arn:aws:sns:{REGION}:{ACCOUNT}:t"
+    service = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "kms:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [ROOT, service | ({"Condition": condition} if condition else {})]})
+    key = region.client("kms").create_key(Policy=policy.replace('"rule"', f'"{rule}"'))["KeyMetadata"]["Arn"]
+    call = ServiceCall("events.amazonaws.com", "sns:Publish", topic, rule, ACCOUNT)
+    assert service_may_use(ACCOUNT, REGION, call, key, told=told) is may
 
 
 def test_an_alarm_says_that_it_may_not_use_the_topics_key(region: Any, key: str, poll: Callable[..., Any]) -> None:

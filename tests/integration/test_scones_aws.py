@@ -203,7 +203,7 @@ def test_what_broke_off_after_the_import_goes_on_there(region: Region) -> None:
     session = boto3.Session()
     stack = watched_stack(session, PLATFORM, time.monotonic() + 60, lambda line: None)
     parameters = PlatformParameters()
-    assert Adoption(session, stack, parameters.project, parameters.for_template()).adopt(None)
+    assert Adoption(session, stack, parameters.project, parameters.stage, parameters.for_template()).adopt(None)
     assert stacks(region) == {PLATFORM: "IMPORT_COMPLETE"}
     assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "created"
     assert stacks(region) == {PLATFORM: "UPDATE_COMPLETE"}
@@ -215,10 +215,34 @@ def test_a_namesake_that_is_not_the_project_s_is_not_taken_over(region: Region) 
     s3.create_bucket(Bucket="other-dev-123456789012-us-east-1")
     error = scones("aws", "bootstrap", "--yes", "--set", "project.name=other").error
     assert isinstance(error, SconesError)
-    assert "already exists, and is not of this project: it lacks the tag project=other" in error.message
+    assert "already exists, and is not ours (project=other stage=dev): it has no tag project" in error.message
     assert "project.name" in str(error.hint)
     assert stacks(region) == {PLATFORM: "UPDATE_COMPLETE"}
     s3.delete_bucket(Bucket="other-dev-123456789012-us-east-1")
+
+
+def test_what_is_left_of_a_stack_that_could_not_be_deleted_goes_and_what_outlives_it_is_taken_over(
+    region: Region, poll: Callable[..., Any]
+) -> None:
+    client, iam = region.client("cloudformation"), region.client("iam")
+    (role,) = (
+        item["PhysicalResourceId"]
+        for item in client.describe_stack_resources(StackName=PLATFORM)["StackResources"]
+        if item["LogicalResourceId"] == "ModelRole"
+    )
+    policy = {"RoleName": role, "PolicyArn": "arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess"}
+    iam.attach_role_policy(**policy)
+    client.delete_stack(StackName=PLATFORM)
+    poll(lambda: stacks(region).get(PLATFORM) == "DELETE_FAILED")
+    plan = scones("aws", "bootstrap", "--dry-run", "--json").document
+    assert (plan["steps"], plan["status"]) == (3, "DELETE_FAILED")
+    assert {(change["action"], change["resource"]) for change in plan["changes"]} == {
+        ("Import", "ArtifactBucket"),
+        ("Import", "ModelPackageGroup"),
+    }
+    iam.detach_role_policy(**policy)
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "created"
+    region.client("s3").head_object(Bucket=BUCKET, Key="raw/photo")
 
 
 def test_what_was_packaged_is_deployed_as_it_is_and_with_the_role_that_is_named(region: Region, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_it_is_changed_to_uploads_says_what_is_next_and_is_left_alone_the_second
     poll(lambda: scones("cicd", "status", "--json").document["delivery"]["status"] == "Failed", 60)
     assert scones("cicd", "status", "--json").document["nothing_pushed_yet"]
     text = scones("cicd", "status").stdout
-    assert "Nothing has been pushed yet" in text
+    assert "this one found no commit" in text
     assert "Upload a commit: scones cicd push" in text
     assert "failed" not in text
     assert "No build has run yet" in refused("cicd", "logs").message

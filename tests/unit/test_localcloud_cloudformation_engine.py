@@ -505,3 +505,6 @@ def test_a_fault_of_localcloud_fails_the_stack_and_does_not_hang_it(stacks: Stac
     assert "Internal Failure (KeyError: 'fault')" in stacks.reasons()["A", "UPDATE_FAILED"]
     monkeypatch.undo()
     assert stacks.begin("UPDATE_ROLLBACK_IN_PROGRESS")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    stacks.world.things |= {"a": {}, "b": {}}
+    monkeypatch.setattr(type(stacks.engine), "_forward", fault)
+    assert stacks.take(NAMED, {"A": "a", "B": "b"}, "other")["StackStatus"] == "IMPORT_ROLLBACK_FAILED"

@@ -28,6 +28,16 @@ def _ignoring_missing(method: Any, **arguments: Json) -> None:
             raise
 
 
+def _is_there(method: Any, **arguments: Json) -> bool:
+    try:
+        method(**arguments)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchEntity":
+            return False
+        raise
+    return True
+
+
 class Role(Provider):
     """AWS::IAM::Role."""
 
@@ -54,13 +64,7 @@ class Role(Provider):
 
     def exists(self, context: Context, name: str, properties: Properties) -> bool:
         """Return whether there is a role of this name."""
-        try:
-            context.clients("iam").get_role(RoleName=name)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchEntity":
-                return False
-            raise
-        return True
+        return _is_there(context.clients("iam").get_role, RoleName=name)
 
     def create(self, context: Context, name: str, properties: Properties) -> str:
         """Create the role, without its policies."""
@@ -203,13 +207,8 @@ class OIDCProvider(Provider):
 
     def exists(self, context: Context, name: str, properties: Properties) -> bool:
         """Return whether there is a provider of this URL."""
-        try:
-            context.clients("iam").get_open_id_connect_provider(OpenIDConnectProviderArn=self.identify(context, name, properties))
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchEntity":
-                return False
-            raise
-        return True
+        get = context.clients("iam").get_open_id_connect_provider
+        return _is_there(get, OpenIDConnectProviderArn=self.identify(context, name, properties))
 
     def create(self, context: Context, name: str, properties: Properties) -> str:
         """Create the provider."""
@@ -272,13 +271,7 @@ class ManagedPolicy(_Attached):
 
     def exists(self, context: Context, name: str, properties: Properties) -> bool:
         """Return whether there is a policy of this name."""
-        try:
-            context.clients("iam").get_policy(PolicyArn=self.identify(context, name, properties))
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchEntity":
-                return False
-            raise
-        return True
+        return _is_there(context.clients("iam").get_policy, PolicyArn=self.identify(context, name, properties))
 
     def create(self, context: Context, name: str, properties: Properties) -> str:
         """Create the policy."""
