@@ -156,9 +156,10 @@ def test_a_protected_stack_is_refused_before_anything_is_gone(product: Product) 
     client = product.client("cloudformation")
     client.update_termination_protection(StackName="scones-platform", EnableTerminationProtection=True)
     before = stacks(product)
-    error = scones("aws", "destroy", "--confirm", "scones", "--delete-data").error
-    assert isinstance(error, SconesError)
-    assert "scones-platform is protected against deletion; nothing was removed" in error.message
+    for how in ("--dry-run", "--confirm=scones"):
+        error = scones("aws", "destroy", how, "--delete-data").error
+        assert isinstance(error, SconesError)
+        assert "scones-platform is protected against deletion; nothing was removed" in error.message
     assert stacks(product) == before
     client.update_termination_protection(StackName="scones-platform", EnableTerminationProtection=False)
 
