@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scones.registry import Decision, ModelVersion
 
 
+#: What SageMaker takes as ApprovalDescription.
+MAX_COMMENT = 1024
+
+
 @click.group(cls=Group)
 def models() -> None:
     """List, show, compare, approve or reject model versions.
@@ -110,9 +114,18 @@ def compare(context: Context, first: str, second: str, stage: str | None, overri
     context.output.result({"first": pair[0].document(), "second": pair[1].document(), "metrics": rows}, human)
 
 
+def _short_enough(_: click.Context, __: click.Parameter, comment: str | None) -> str | None:
+    if comment is not None and len(comment) > MAX_COMMENT:
+        raise click.BadParameter(f"it has {len(comment):,} characters; at most {MAX_COMMENT:,} are kept with a version")
+    return comment
+
+
+_comment_option = click.option("--comment", callback=_short_enough, help="Why; kept with the version.")
+
+
 @models.command()
 @click.argument("version", required=False)
-@click.option("--comment", help="Why; kept with the version.")
+@_comment_option
 @click.option("--dry-run", is_flag=True, help="Say what would be deployed; decide nothing.")
 @settings_options
 @command_options()
@@ -140,7 +153,7 @@ def approve(
 
 @models.command()
 @click.argument("version")
-@click.option("--comment", help="Why; kept with the version.")
+@_comment_option
 @click.option("--dry-run", is_flag=True, help="Say what would be deployed in its place; decide nothing.")
 @settings_options
 @command_options()
