@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scones.errors import ExitCode, SconesError
+from scones.folders import check_writable
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
@@ -67,10 +68,26 @@ def prepare(state_dir: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "localcloud.log").open("ab").close()
     except OSError as error:
-        raise SconesError(
-            f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE
-        ) from error
+        raise _unwritable(state_dir, error) from error
     return folder
+
+
+def check(state_dir: Path) -> None:
+    """Check that localcloud's own folder can be made and written, as far as that is known before.
+
+    Raises:
+        SconesError: It cannot.
+    """
+    try:
+        check_writable(cloud_dir(state_dir))
+    except OSError as error:
+        raise _unwritable(state_dir, error) from error
+
+
+def _unwritable(state_dir: Path, error: OSError) -> SconesError:
+    return SconesError(
+        f"The state folder {state_dir} cannot be written: {error.strerror}", "Name another with --state-dir.", ExitCode.USAGE
+    )
 
 
 def arguments(folder: Path, port: int, time_scale: float | None) -> list[str]:

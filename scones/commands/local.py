@@ -41,6 +41,8 @@ def up(context: Context, port: int | None, detach: bool, time_scale: float | Non
         raise SconesError(
             f"Port {port} on {local.HOST} cannot be used: it is taken", "Without --port a free one is picked.", ExitCode.USAGE
         )
+    if running is None:
+        local.check(context.state_dir)
     if dry_run:
         _show_start(context, running, port)
         return
