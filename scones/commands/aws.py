@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import click
 
 from scones.asking import agreed_or_discarded
 from scones.errors import ExitCode, SconesError
+from scones.folders import check_writable
 from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 
@@ -91,11 +94,14 @@ def package(context: Context, folder: Path, dry_run: bool) -> None:
     """
     from infrastructure.packaging import build_assets, write_assets
 
-    if folder.exists() and any(folder.iterdir()):
-        raise SconesError(f"The folder {folder} is not empty", "Name a new one, or remove what is in it.", ExitCode.USAGE)
+    with _writing(folder):
+        check_writable(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise SconesError(f"The folder {folder} is not empty", "Name a new one, or remove what is in it.", ExitCode.USAGE)
     assets = build_assets()
     if not dry_run:
-        write_assets(assets, folder)
+        with _writing(folder):
+            write_assets(assets, folder)
 
     def human(console: Console) -> None:
         for asset in assets:
@@ -105,6 +111,14 @@ def package(context: Context, folder: Path, dry_run: bool) -> None:
     context.output.result({"folder": folder, "outcome": "planned" if dry_run else "written", "files": files}, human)
     if dry_run:
         context.output.note("Nothing was written (--dry-run).")
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SconesError(f"The folder {folder} cannot be written: {error.strerror}", "Name another.", ExitCode.USAGE) from error
 
 
 @aws.command()

@@ -66,6 +66,11 @@ def test_every_command_has_help_and_json(tmp_path: Path, command: str) -> None:
         (["config", "show", "--set", "training.epochs=many"], ["training.epochs = 'many'", "whole number from 1 to 1000"]),
         (["config", "show", "--set", "training.epochs"], ["section.key=value"]),
         (["config", "show", "--stage", "prodution"], ["prodution.yaml", "did you mean production?"]),
+        (["models", "approve", "--comment", "x" * 1025], ["--comment", "1,025 characters; at most 1,024"]),
+        (["models", "reject", "1", "--dry-run", "--comment", "x" * 1025], ["--comment", "1,025 characters; at most 1,024"]),
+        (["aws", "package", "/proc/foo"], ["The folder /proc/foo cannot be written", "Name another."]),
+        (["aws", "package", "/dev/null/foo"], ["The folder /dev/null/foo cannot be written: Not a directory"]),
+        (["aws", "package", "/dev/null/foo", "--dry-run"], ["The folder /dev/null/foo cannot be written: Not a directory"]),
         (["mlflow"], ["Nothing was tracked yet", "scones run"]),
     ],
 )
@@ -106,9 +111,10 @@ def test_down_without_a_region_is_no_error(tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {"stopped": False}
 
 
-def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--detach", "--dry-run"])
+def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, option: str) -> None:
     (tmp_path / "state").write_text("a file is in the way")
-    result = scones(tmp_path, "up", "--detach")
+    result = scones(tmp_path, "up", option)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 2
     assert "--state-dir" in result.stderr
