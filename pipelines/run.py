@@ -116,12 +116,14 @@ class RunPlan:
         parameters: Every parameter of the execution with its value.
         uploads: Keys of the code files that the bucket lacks.
         steps: Names of the steps, in the definition's order.
+        same_as: The execution for which nothing would be started, when that was asked for and nothing has changed since.
     """
 
     pipeline: Upserted
     parameters: Mapping[str, str]
     uploads: tuple[str, ...]
     steps: tuple[str, ...]
+    same_as: NothingChanged | None = None
 
 
 def plan_run(
@@ -130,6 +132,7 @@ def plan_run(
     *,
     input_data_uri: str | None = None,
     is_staged: bool = True,
+    only_if_changed: bool = False,
     cache_dir: Path | None = None,
     module_name: str = PIPELINE_MODULE,
 ) -> RunPlan:
@@ -137,7 +140,7 @@ def plan_run(
 
     Args:
         is_staged: Whether `input_data_uri` must be there already.
-        settings, boto_session, input_data_uri, cache_dir, module_name: See `run_pipeline`.
+        settings, boto_session, input_data_uri, only_if_changed, cache_dir, module_name: See `run_pipeline`.
 
     Raises:
         PipelinesError: The run would not start, and the message says why.
@@ -149,13 +152,18 @@ def plan_run(
     definition = load_definition(settings, platform, boto_session, revision=source_revision(), cache_dir=cache_dir, module_name=module_name)
     document = definition.document
     parameters = {parameter["Name"]: str(parameter.get("DefaultValue", "")) for parameter in document["Parameters"]}
-    parameters |= {"InputDataUri": data_uri, "ChampionModelUri": resolve_champion(platform, boto_session, dry_run=True)}
+    given = {DATA_PARAMETER: data_uri, "ChampionModelUri": resolve_champion(platform, boto_session, dry_run=True)}
     client = boto_session.client("sagemaker", region_name=platform.region)
+    same = None
+    if only_if_changed:
+        compared = _compare(client, settings, definition, given)
+        same = compared if isinstance(compared, NothingChanged) else None
     return RunPlan(
         _pending_upsert(client, settings.pipeline.name, _pipeline_request(settings, platform, definition)),
-        parameters,
+        parameters | given,
         tuple(sorted(definition.code.missing(boto_session.client("s3", region_name=platform.region)))),
         tuple(_step_names(document["Steps"])),
+        same,
     )
 
 
@@ -241,16 +249,22 @@ def _same_run(
     on_event: Callable[[RunEvent], None],
 ) -> ExecutionResult | None:
     """The newest execution that counts, when a new one would make the same model; else None, and what changed is told."""
-    earlier = newest_counting_run(boto_session.client("sagemaker", region_name=platform.region), settings.pipeline.name)
-    if earlier is None:
-        on_event(Preparing("changes", "No execution has made a model yet"))
+    compared = _compare(boto_session.client("sagemaker", region_name=platform.region), settings, definition, parameters)
+    on_event(compared)
+    if isinstance(compared, Preparing):
         return None
+    return replace(describe_execution(boto_session, compared.execution_arn), is_earlier=True)
+
+
+def _compare(client: Any, settings: Settings, definition: RenderedDefinition, parameters: Mapping[str, str]) -> NothingChanged | Preparing:
+    """What an execution would have that the newest that counts had not."""
+    earlier = newest_counting_run(client, settings.pipeline.name)
+    if earlier is None:
+        return Preparing("changes", "No execution has made a model yet")
     changed = changed_inputs(earlier, definition.document, parameters)
     if changed:
-        on_event(Preparing("changes", f"Changed since execution {earlier.execution_arn.rpartition('/')[2]}: {', '.join(changed)}"))
-        return None
-    on_event(NothingChanged(earlier.execution_arn, earlier.status))
-    return replace(describe_execution(boto_session, earlier.execution_arn), is_earlier=True)
+        return Preparing("changes", f"Changed since execution {earlier.execution_arn.rpartition('/')[2]}: {', '.join(changed)}")
+    return NothingChanged(earlier.execution_arn, earlier.status)
 
 
 def _named_data(

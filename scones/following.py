@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.executions import StepProgress
-    from pipelines.run import RunEvent
+    from pipelines.run import NothingChanged, RunEvent
 
 
 class Follower:
@@ -42,13 +42,7 @@ class Follower:
         if isinstance(event, Preparing):
             self._console.print(event.detail, markup=False)
         elif isinstance(event, NothingChanged):
-            execution = event.execution_arn.rpartition("/")[2]
-            self._console.print(
-                f"Nothing that a model depends on has changed since execution {execution} ({event.status}): nothing is trained. "
-                "To train anyway, leave out --if-changed.",
-                markup=False,
-                soft_wrap=True,
-            )
+            self._console.print(nothing_changed(event), markup=False, soft_wrap=True)
         elif isinstance(event, Started):
             self.execution_arn = event.execution_arn
             self._console.print(f"Execution {event.execution_arn}", markup=False)
@@ -76,3 +70,12 @@ class Follower:
             dataclasses.replace(step, seconds=(step.seconds or 0) + now - self._seen[name]) if step.status == "Executing" else step
             for name, step in self._steps.items()
         )
+
+
+def nothing_changed(event: NothingChanged) -> str:
+    """Return why nothing is started."""
+    execution = event.execution_arn.rpartition("/")[2]
+    return (
+        f"Nothing that a model depends on has changed since execution {execution} ({event.status}): nothing is trained. "
+        "To train anyway, leave out --if-changed."
+    )

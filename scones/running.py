@@ -65,7 +65,9 @@ def run(context: Context, settings: Settings, source: str | None, *, wait: bool 
             raise SconesError("Interrupted; the execution goes on", f"Follow it: scones status {name}", ExitCode.INTERRUPTED) from None
 
 
-def plan(context: Context, settings: Settings, source: str | None) -> tuple[RunPlan, StagedDataset | None]:
+def plan(
+    context: Context, settings: Settings, source: str | None, *, only_if_changed: bool = False
+) -> tuple[RunPlan, StagedDataset | None]:
     """Return what `run` would do, and what it would stage; changes nothing.
 
     Raises:
@@ -82,6 +84,11 @@ def plan(context: Context, settings: Settings, source: str | None) -> tuple[RunP
         staged = stage_source(context, settings, source, dry_run=True)
         uri = staged.uri
     planned = plan_run(
-        settings, context.target.session, input_data_uri=uri, is_staged=staged is None, cache_dir=context.state_dir / "definitions"
+        settings,
+        context.target.session,
+        input_data_uri=uri,
+        is_staged=staged is None,
+        only_if_changed=only_if_changed,
+        cache_dir=context.state_dir / "definitions",
     )
     return planned, staged

@@ -39,7 +39,7 @@ def run(
 
     settings = running.load_settings(context, stage, overrides, dry_run=dry_run)
     if dry_run:
-        _show_plan(context, settings, *running.plan(context, settings, data))
+        _show_plan(context, settings, *running.plan(context, settings, data, only_if_changed=if_changed))
         return
     execution = running.run(context, settings, data, wait=not no_wait, only_if_changed=if_changed)
 
@@ -67,14 +67,22 @@ def plan_document(settings: Settings, plan: RunPlan, staged: StagedDataset | Non
         "code_uploads": list(plan.uploads),
         "parameters": dict(plan.parameters),
         "steps": list(plan.steps),
+        "starts": plan.same_as is None,
+        "same_as": None if plan.same_as is None else plan.same_as.execution_arn,
     }
 
 
 def print_plan(console: Console, settings: Settings, plan: RunPlan, staged: StagedDataset | None) -> None:
     """Print what a run would do."""
+    from scones.following import nothing_changed
+
     if staged is not None:
         console.print(f"{staged.uploaded} objects of images would be uploaded to {staged.uri}", soft_wrap=True)
     console.print(f"{len(plan.uploads)} files of code would be uploaded")
+    if plan.same_as is not None:
+        console.print(f"the pipeline {settings.pipeline.name} would be {plan.pipeline}", soft_wrap=True)
+        console.print(nothing_changed(plan.same_as), markup=False, soft_wrap=True)
+        return
     console.print(f"the pipeline {settings.pipeline.name} would be {plan.pipeline}, and started with")
     for name, value in plan.parameters.items():
         console.print(f"  {name} = {value}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
+from rich.console import Console
 
 from pipelines import cli
 from pipelines.champion import resolve_champion
@@ -27,6 +29,7 @@ from pipelines.platform import Platform, resolve_platform
 from pipelines.revision import source_revision
 from pipelines.run import NothingChanged, Preparing, RunEvent, execution_names, plan_run, run_pipeline, start_execution, upsert_pipeline
 from pipelines.settings import Settings, load_settings
+from scones.commands.run import plan_document, print_plan
 
 BUCKET = "scones-dev-123456789012-us-east-1"
 GROUP = "scones-vehicle-classifier"
@@ -308,15 +311,19 @@ class History:
         return {"PipelineExecutionArn": EXECUTION}
 
 
-def run_if_changed(
-    account: boto3.Session, monkeypatch: pytest.MonkeyPatch, history: History, **options: Any
-) -> tuple[ExecutionResult, list[RunEvent]]:
+def session_with(account: boto3.Session, monkeypatch: pytest.MonkeyPatch, history: History) -> Any:
     sagemaker = account.client("sagemaker")
     for name in ("get_paginator", "describe_pipeline_definition_for_execution", "describe_pipeline_execution", "start_pipeline_execution"):
         monkeypatch.setattr(sagemaker, name, getattr(history, name))
-    session: Any = SimpleNamespace(client=lambda service, **_: sagemaker if service == "sagemaker" else account.client(service))
     account.client("s3").put_object(Bucket=BUCKET, Key="raw/1/manifest.json", Body=b"{}")
     monkeypatch.setattr("pipelines.run.load_definition", lambda *_, **__: RenderedDefinition(json.dumps(DECLARED), CodeStore(BUCKET)))
+    return SimpleNamespace(client=lambda service, **_: sagemaker if service == "sagemaker" else account.client(service))
+
+
+def run_if_changed(
+    account: boto3.Session, monkeypatch: pytest.MonkeyPatch, history: History, **options: Any
+) -> tuple[ExecutionResult, list[RunEvent]]:
+    session = session_with(account, monkeypatch, history)
     told: list[RunEvent] = []
     result = run_pipeline(settings(*GIVEN), session, wait=False, only_if_changed=True, on_event=told.append, **options)
     return result, told
@@ -332,6 +339,22 @@ def test_nothing_is_started_when_nothing_that_a_model_depends_on_has_changed(
     # Without --data, the images of the newest execution.
     assert any(isinstance(event, Preparing) and event.phase == "data" and VALUES["InputDataUri"] in event.detail for event in told)
     assert account.client("sagemaker").list_pipelines()["PipelineSummaries"] != []
+
+
+def test_a_dry_run_says_that_nothing_would_be_started(account: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History((EARLIER, "Succeeded", DECLARED))
+    session = session_with(account, monkeypatch, history)
+    plan = plan_run(settings(*GIVEN), session, only_if_changed=True)
+    assert plan.same_as == NothingChanged(EARLIER, "Succeeded")
+    assert plan_run(settings(*GIVEN), session).same_as is None
+    document = plan_document(settings(*GIVEN), plan, None)
+    assert (document["starts"], document["same_as"]) == (False, EARLIER)
+    text = io.StringIO()
+    print_plan(Console(file=text, width=200), settings(*GIVEN), plan, None)
+    assert "nothing is trained" in text.getvalue()
+    assert "started with" not in text.getvalue()
+    other = f"s3://{BUCKET}/raw/other/"
+    assert plan_run(settings(*GIVEN), session, input_data_uri=other, is_staged=False, only_if_changed=True).same_as is None
 
 
 @pytest.mark.parametrize(
