@@ -30,6 +30,30 @@ class Context:
         return target.resolve(self.aws, self.state_dir, self.output)
 
 
+def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse the empty text, which an unset variable of the shell leaves: as a path it would be the current folder."""
+    if value == "":
+        raise click.UsageError(f"{_name(parameter)} is empty", context)
+    return value
+
+
+class Folder(click.Path):
+    """A folder's path; the empty text is refused, see `not_empty`."""
+
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(exists=exists, file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; raises click.UsageError."""
+        if value == "":
+            raise click.UsageError(f"{'The folder' if param is None else _name(param)} is empty", ctx)
+        return super().convert(value, param, ctx)
+
+
+def _name(parameter: click.Parameter) -> str:
+    return parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
+
+
 def command_options(*, needs_target: bool = True) -> Callable[[Function], Function]:
     """Add --json, --state-dir and (when the command talks to AWS's API) --aws; the command gets one `Context`."""
 
@@ -43,7 +67,7 @@ def command_options(*, needs_target: bool = True) -> Callable[[Function], Functi
         )(wrapper)
         decorated = click.option(
             "--state-dir",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=Folder(),
             help="Folder for all local state (default: .scones in the clone).",
         )(decorated)
         if needs_target:

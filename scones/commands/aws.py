@@ -15,7 +15,7 @@ from scones.asking import agreed_or_discarded
 from scones.errors import ExitCode, SconesError
 from scones.folders import check_writable
 from scones.groups import Group
-from scones.options import Context, command_options, settings_options
+from scones.options import Context, Folder, command_options, settings_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +84,7 @@ def costs(
 
 
 @aws.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=Folder())
 @click.option("--dry-run", is_flag=True, help="Build, show what would be written, and write nothing.")
 @command_options(needs_target=False)
 def package(context: Context, folder: Path, dry_run: bool) -> None:
@@ -127,7 +127,7 @@ def _writing(folder: Path) -> Iterator[None]:
 @click.option(
     "--package",
     "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Folder(exists=True),
     help="Deploy the files that scones aws package wrote there (default: build them now).",
 )
 @click.option(

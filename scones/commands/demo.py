@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scones.options import Context, command_options, settings_options
+from scones.options import Context, command_options, not_empty, settings_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +21,7 @@ SAMPLE_OVERRIDES = ("training.recipe.preset=quick", "training.epochs=4")
 @click.command()
 @click.option(
     "--data",
+    callback=not_empty,
     default="sample",
     show_default=True,
     metavar="SOURCE",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scones.errors import ExitCode
-from scones.options import Context, command_options, settings_options
+from scones.options import Context, command_options, not_empty, settings_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data", metavar="SOURCE", help="Stage these images first (see: scones stage --help), or the S3 URI of staged ones.")
+@click.option(
+    "--data",
+    callback=not_empty,
+    metavar="SOURCE",
+    help="Stage these images first (see: scones stage --help), or the S3 URI of staged ones.",
+)
 @click.option("--no-wait", is_flag=True, help="Return when the execution has started.")
 @click.option("--if-changed", is_flag=True, help="Start nothing when all that a model depends on is as it was for the newest execution.")
 @click.option("--dry-run", is_flag=True, help="Check, render and lint everything, show what would be uploaded and started, and do nothing.")

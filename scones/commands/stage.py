@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scones.options import Context, command_options, settings_options
+from scones.options import Context, command_options, not_empty, settings_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", callback=not_empty)
 @click.option(
     "--class",
     "classes",
