@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: An execution normally takes tens of milliseconds; its longest path with every retry takes about two minutes.
 WAIT_SECONDS = 300.0
 PARALLEL = 8
+#: From which a photo's format is told.
+_FIRST_BYTES = 512
+_SHOWN_REFUSALS = 20
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class PlannedPhoto:
 
 
 class Workflow:
-    """The deployed state machine; `arn` is that of the alias through which executions are started."""
+    """The deployed state machine; `arn` is that of the alias through which executions are started, `max_bytes` what it takes."""
 
-    def __init__(self, target: Target, state_machine_arn: str, bucket: str) -> None:
+    def __init__(self, target: Target, state_machine_arn: str, bucket: str, max_bytes: int = MAX_IMAGE_BYTES) -> None:
         # One client each for all threads, with a connection for each thread.
         from botocore.config import Config
 
@@ -76,6 +79,7 @@ class Workflow:
         self._s3 = target.session.client("s3", config=config)
         self.arn = state_machine_arn
         self._bucket = bucket
+        self._max_bytes = max_bytes
 
     def classify(
         self, images: Sequence[str], threshold: float | None = None, done: Callable[[], None] = lambda: None
@@ -88,9 +92,9 @@ class Workflow:
             done: Called once for each photo that is finished.
 
         Raises:
-            SconesError: A file cannot be read (before anything is sent), or an execution does not end.
+            SconesError: A file is no photo that the workflow takes (before anything is sent), or an execution does not end.
         """
-        _check_files(images)
+        self._check_files(images)
 
         def one(image: str) -> Classification:
             classification = self._classify(image, threshold)
@@ -104,15 +108,22 @@ class Workflow:
         """Return what `classify` would send; sends nothing.
 
         Raises:
-            SconesError: A photo cannot be read.
+            SconesError: A photo cannot be read, or the workflow would not take it.
             botocore.exceptions.ClientError: The workflow is not there any more, or may not be looked at.
         """
-        _check_files(images)
+        self._check_files(images)
         self._states.describe_state_machine_alias(stateMachineAliasArn=self.arn)
         with ThreadPoolExecutor(PARALLEL) as pool:
-            return list(pool.map(self._plan, images))
+            found = list(pool.map(self._plan, images))
+        _raise_all([refused for refused in found if isinstance(refused, SconesError)], len(images))
+        return [photo for photo in found if isinstance(photo, PlannedPhoto)]
 
-    def _plan(self, image: str) -> PlannedPhoto:
+    def _check_files(self, images: Sequence[str]) -> None:
+        files = [image for image in images if not image.startswith("s3://")]
+        refusals = [_refusal(image, self._max_bytes) for image in files]
+        _raise_all([refused for refused in refusals if refused is not None], len(images))
+
+    def _plan(self, image: str) -> PlannedPhoto | SconesError:
         if not image.startswith("s3://"):
             body, key = _content(image)
             return PlannedPhoto(image, f"s3://{self._bucket}/{key}", len(body), True)
@@ -121,11 +132,13 @@ class Workflow:
         bucket, _, key = image.removeprefix("s3://").partition("/")
         try:
             size = self._s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+            refused = _refused_size(image, size, self._max_bytes)
+            if refused is None:
+                answer = self._s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{_FIRST_BYTES - 1}")
+                refused = _refused_content(image, answer["Body"].read())
         except (ClientError, ParamValidationError) as error:
-            raise SconesError(
-                f"{image} cannot be read: {error}", "Give paths of photos, or S3 URIs: s3://BUCKET/KEY", ExitCode.USAGE
-            ) from error
-        return PlannedPhoto(image, image, size, False)
+            return SconesError(f"{image} cannot be read: {error}", "Give paths of photos, or S3 URIs: s3://BUCKET/KEY", ExitCode.USAGE)
+        return refused or PlannedPhoto(image, image, size, False)
 
     def _classify(self, image: str, threshold: float | None) -> Classification:
         bucket, key = self._locate(image)
@@ -167,30 +180,57 @@ def _content(image: str) -> tuple[bytes, str]:
     return body, f"inbox/{hashlib.sha256(body).hexdigest()}{path.suffix.lower()}"
 
 
-def _check_files(images: Sequence[str]) -> None:
-    """Raise SconesError for the first that is a file which cannot be a photo."""
-    for image in images:
-        if not image.startswith("s3://"):
-            _check_file(image)
+def _raise_all(refusals: Sequence[SconesError], photos: int) -> None:
+    """Raise one SconesError for all of them; none for none."""
+    if len(refusals) == 1:
+        raise refusals[0]
+    if refusals:
+        lines = [refused.message for refused in refusals[:_SHOWN_REFUSALS]]
+        if len(refusals) > len(lines):
+            lines.append(f"... and {len(refusals) - len(lines)} more")
+        hints = dict.fromkeys(refused.hint for refused in refusals if refused.hint)
+        text = "\n  ".join([f"{len(refusals)} of {photos} photos cannot be classified, so none was sent:", *lines])
+        raise SconesError(text, "\n".join(hints) or None, ExitCode.USAGE)
 
 
-def _check_file(image: str) -> None:
+def _refusal(image: str, max_bytes: int) -> SconesError | None:
+    """Return why a file cannot be a photo that the workflow takes, or None."""
     path = Path(image)
     if "://" in image:
-        raise SconesError(f"{image} is no S3 URI", "Download the photo, then give its path.", ExitCode.USAGE)
+        return SconesError(f"{image} is no S3 URI", "Download the photo, then give its path.", ExitCode.USAGE)
     if not image or not path.exists():
-        raise SconesError(f"There is no file {image!r}", "Give paths of photos, or S3 URIs.", ExitCode.USAGE)
+        return SconesError(f"There is no file {image!r}", "Give paths of photos, or S3 URIs.", ExitCode.USAGE)
     if not path.is_file():
         hint = f"Give the photos in it: {path}/*" if path.is_dir() else "Give paths of photos, or S3 URIs."
-        raise SconesError(f"{path} is not a file", hint, ExitCode.USAGE)
-    if path.stat().st_size > MAX_IMAGE_BYTES:
-        raise SconesError(
-            f"{path} has {path.stat().st_size:,} bytes, more than any photo (at most {MAX_IMAGE_BYTES:,})",
-            "Scale it down; the endpoint takes a few megabytes.",
-            ExitCode.USAGE,
-        )
+        return SconesError(f"{path} is not a file", hint, ExitCode.USAGE)
     try:
         with path.open("rb") as file:
-            file.read(1)
+            beginning = file.read(_FIRST_BYTES)
     except OSError as error:
-        raise SconesError(f"{path} cannot be read: {error.strerror}", exit_code=ExitCode.USAGE) from error
+        return SconesError(f"{path} cannot be read: {error.strerror}", exit_code=ExitCode.USAGE)
+    return _refused_size(image, path.stat().st_size, max_bytes) or _refused_content(image, beginning)
+
+
+def _refused_size(image: str, size: int, max_bytes: int) -> SconesError | None:
+    if size == 0:
+        return SconesError(f"{image} is empty (0 bytes)", "Copy the photo again.", ExitCode.USAGE)
+    if size > max_bytes:
+        return SconesError(
+            f"{image} has {size:,} bytes; the workflow takes photos of at most {max_bytes:,}",
+            "Scale it down, then try again.",
+            ExitCode.USAGE,
+        )
+    return None
+
+
+def _refused_content(image: str, beginning: bytes) -> SconesError | None:
+    """What the workflow's first function says of the first bytes."""
+    from lambdas.common.errors import UnsupportedImageError
+    from lambdas.common.images import detect_content_type
+
+    try:
+        detect_content_type(beginning)
+    except UnsupportedImageError as error:
+        reason, _, hint = str(error).removeprefix("The object ").partition(". ")
+        return SconesError(f"{image} {reason}", hint, ExitCode.USAGE)
+    return None

@@ -37,6 +37,7 @@ def classify(
     from scones.registry import stack_outputs
     from scones.settings import load
     from scones.workflow import Workflow
+    from staging.folder import MAX_IMAGE_BYTES
 
     settings = load(context, stage, overrides).settings
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
@@ -46,9 +47,8 @@ def classify(
             "Train a model (scones run --data FOLDER, or sample), approve it (scones models approve), then try again.",
         )
     platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
-    workflow = Workflow(
-        context.target, outputs["StateMachineArn"], settings.platform.image_bucket or settings.aws.bucket or platform["ArtifactBucketName"]
-    )
+    bucket = settings.platform.image_bucket or settings.aws.bucket or platform["ArtifactBucketName"]
+    workflow = Workflow(context.target, outputs["StateMachineArn"], bucket, int(outputs.get("MaxImageBytes", MAX_IMAGE_BYTES)))
 
     if dry_run:
         _show_plan(context, workflow, images, threshold)

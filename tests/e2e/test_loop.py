@@ -251,13 +251,18 @@ def test_a_bad_photo_has_an_error_of_its_own(scones: Scones, demo: dict[str, Any
         "truncated.png": (whole[: len(whole) // 2], "ModelRejectedImageError"),
         "huge.png": (b"\x89PNG\r\n\x1a\n" + b"\0" * 30_000_000, "ImageTooLargeError"),
     }
+    bucket = demo["photos"][0]["s3_bucket"]
     for name, (content, _) in bad.items():
         (scones.folder / name).write_bytes(content)
-    classified = scones.json("classify", *(str(scones.folder / name) for name in bad), code=1)
+        scones.client("s3").put_object(Bucket=bucket, Key=f"bad/{name}", Body=content)
+    classified = scones.json("classify", *(f"s3://{bucket}/bad/{name}" for name in bad), code=1)
     assert [photo["error"] for photo in classified] == [error for _, error in bad.values()]
     assert not any("decision" in photo for photo in classified)
     assert all(len(photo["cause"]) > 20 for photo in classified)
     assert scones("classify", str(scones.folder / "truncated.png")).returncode == 1
+    refused = scones("classify", *(str(scones.folder / name) for name in bad))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "3 of 4 photos cannot be classified, so none was sent" in refused.stderr
 
 
 def test_a_missing_photo_and_a_bucket_that_is_not_ours_have_errors_of_their_own(scones: Scones, demo: dict[str, Any]) -> None:

@@ -140,8 +140,10 @@ def test_a_dry_run_of_a_classification_checks_photos_and_workflow_and_sends_noth
 ) -> None:
     s3, bucket = product.client("s3"), product.outputs.artifact_bucket_name
     machine = product.stack()["Outputs"]["StateMachineArn"]
-    photo, there = tmp_path / "photo.png", f"s3://{bucket}/code/sample/sample_payload.tar.gz"
-    photo.write_bytes(b"no matter what")
+    photo, there = tmp_path / "photo.png", f"s3://{bucket}/photos/photo.bin"
+    photo.write_bytes(b"\x89PNG\r\n\x1a\nno matter what")
+    s3.put_object(Bucket=bucket, Key="photos/photo.bin", Body=photo.read_bytes() + bytes(1000))
+    archive = f"s3://{bucket}/code/sample/sample_payload.tar.gz"
 
     def executions() -> int:
         return len(product.client("stepfunctions").list_executions(stateMachineArn=machine.rpartition(":")[0])["executions"])
@@ -151,10 +153,13 @@ def test_a_dry_run_of_a_classification_checks_photos_and_workflow_and_sends_noth
     assert (plan["outcome"], plan["state_machine_arn"], plan["threshold"]) == ("planned", machine, 0.5)
     file, staged = plan["photos"]
     assert file["uri"].startswith(f"s3://{bucket}/inbox/")
-    assert (file["bytes"], file["uploads"]) == (14, True)
+    assert (file["bytes"], file["uploads"]) == (22, True)
     assert (staged["uri"], staged["uploads"]) == (there, False)
-    assert staged["bytes"] == s3.head_object(Bucket=bucket, Key="code/sample/sample_payload.tar.gz")["ContentLength"]
-    for missing in (str(tmp_path / "none.png"), f"s3://{bucket}/none.png", "s3://"):
+    assert staged["bytes"] == 1022
+    photo.write_bytes(photo.read_bytes() + bytes(4_000_000))
+    too_large = refused("classify", str(photo), archive)
+    assert too_large.message == f"{photo} has 4,000,022 bytes; the workflow takes photos of at most 4,000,000"
+    for missing in (archive, str(tmp_path / "none.png"), f"s3://{bucket}/none.png", "s3://"):
         error = refused("classify", missing, "--dry-run")
         assert error.exit_code == ExitCode.USAGE
         assert missing in error.message

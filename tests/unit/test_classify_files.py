@@ -20,10 +20,14 @@ class NoTarget:
             return None
 
 
-def refusal(image: str) -> SconesError:
+def refusal(*images: str, max_bytes: int = 4_000_000) -> SconesError:
+    workflow = Workflow(NoTarget(), "arn", "bucket", max_bytes)  # type: ignore[arg-type]
     with pytest.raises(SconesError) as caught:
-        list(Workflow(NoTarget(), "arn", "bucket").classify([image]))  # type: ignore[arg-type]
-    assert caught.value.exit_code is ExitCode.USAGE
+        list(workflow.classify(images))
+    with pytest.raises(SconesError) as planned:
+        workflow.plan(images)
+    assert (planned.value.message, planned.value.hint) == (caught.value.message, caught.value.hint)
+    assert caught.value.exit_code is planned.value.exit_code is ExitCode.USAGE
     return caught.value
 
 
@@ -56,3 +60,32 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "open", refuse)
     assert refusal(str(photo)).message == f"{photo} cannot be read: Permission denied"
+
+
+def test_what_the_workflow_would_refuse_is_not_uploaded(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"")
+    assert refusal(str(photo)).message == f"{photo} is empty (0 bytes)"
+    photo.write_bytes(b"hello, world")
+    assert refusal(str(photo)).message == f"{photo} is not an image by its first bytes"
+    photo.write_bytes(b"GIF89a" + bytes(100))
+    gif = refusal(str(photo))
+    assert (gif.message, gif.hint) == (
+        f"{photo} is a GIF file by its first bytes",
+        "Send PNG, JPEG or WebP: convert the file, renaming it does not help.",
+    )
+    photo.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(93))
+    assert refusal(str(photo), max_bytes=100).message == f"{photo} has 101 bytes; the workflow takes photos of at most 100"
+
+
+def test_every_photo_that_is_refused_is_named(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"\x89PNG\r\n\x1a\n")
+    error = refusal("a", str(photo), "b", str(tmp_path))
+    assert error.message.splitlines() == [
+        "3 of 4 photos cannot be classified, so none was sent:",
+        "  There is no file 'a'",
+        "  There is no file 'b'",
+        f"  {tmp_path} is not a file",
+    ]
+    assert error.hint == f"Give paths of photos, or S3 URIs.\nGive the photos in it: {tmp_path}/*"

@@ -89,7 +89,14 @@ def test_outputs() -> None:
         "ApprovalRuleName",
         "NotificationTopicArn",
     }
-    assert set(INFERENCE["Outputs"]) == {"EndpointName", "StateMachineArn", "ReviewQueueUrl", "ModelPackageArn", "DecidedAt"}
+    assert set(INFERENCE["Outputs"]) == {
+        "EndpointName",
+        "StateMachineArn",
+        "MaxImageBytes",
+        "ReviewQueueUrl",
+        "ModelPackageArn",
+        "DecidedAt",
+    }
 
 
 def test_the_workflow_gets_all_its_substitutions() -> None:
