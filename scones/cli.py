@@ -13,6 +13,7 @@ import click
 
 from scones.errors import ExitCode, SconesError
 from scones.groups import Group
+from scones.project import Invocation, with_state_dir
 
 #: Command → (module:attribute, help line). The help lines stand here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -74,8 +75,9 @@ def main() -> None:
     # AWS's models and what reads them stay: looking for garbage in them after every few hundred objects is a sixth of a command's time.
     gc.set_threshold(50_000, 20, 20)
     arguments = sys.argv[1:]
+    invocation = Invocation()
     try:
-        cli.main(arguments, prog_name="scones", standalone_mode=False)
+        cli.main(arguments, prog_name="scones", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -87,26 +89,29 @@ def main() -> None:
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             _say(error.ctx.get_usage())
-        _fail(_Failure(error.format_message(), None, ExitCode.USAGE), arguments)
+        _fail(_Failure(error.format_message(), None, ExitCode.USAGE), arguments, invocation)
     except SconesError as error:
-        _fail(_Failure(error.message, error.hint, error.exit_code), arguments)
+        _fail(_Failure(error.message, error.hint, error.exit_code), arguments, invocation)
     except Exception as error:
         from scones.failures import explain
 
         failure = explain(error)
         if failure is None:
             raise
-        _fail(_Failure(failure.message, failure.hint, failure.exit_code), arguments)
+        _fail(_Failure(failure.message, failure.hint, failure.exit_code), arguments, invocation)
 
 
-def _fail(failure: _Failure, arguments: list[str]) -> None:
+def _fail(failure: _Failure, arguments: list[str], invocation: Invocation) -> None:
+    hint = failure.hint
+    if hint and invocation.state_dir is not None:
+        hint = with_state_dir(hint, invocation.state_dir)
     if "--json" in arguments:
         import json
 
-        _say(json.dumps({"error": {"message": failure.message, "hint": failure.hint}}), err=False)
+        _say(json.dumps({"error": {"message": failure.message, "hint": hint}}), err=False)
     _say(f"Error: {failure.message}")
-    if failure.hint:
-        _say(failure.hint)
+    if hint:
+        _say(hint)
     sys.exit(failure.exit_code)
 
 

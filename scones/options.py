@@ -24,6 +24,10 @@ class Context:
     state_dir: Path
     aws: bool
 
+    def hint(self, text: str) -> str:
+        """Return a hint whose commands work on this state folder."""
+        return project.with_state_dir(text, self.state_dir)
+
     @functools.cached_property
     def target(self) -> target.Target:
         """Return the account to work in; starts localcloud when it is the target and none runs."""
@@ -60,7 +64,11 @@ def command_options(*, needs_target: bool = True) -> Callable[[Function], Functi
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def wrapper(*args: Any, as_json: bool, state_dir: Path | None, aws: bool = False, **kwargs: Any) -> Any:
-            return function(*args, context=Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws), **kwargs)
+            context = Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws)
+            invocation = click.get_current_context().find_object(project.Invocation)
+            if invocation is not None:
+                invocation.state_dir = context.state_dir
+            return function(*args, context=context, **kwargs)
 
         decorated: Any = click.option(
             "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, everything else on stderr."

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+#: A command in a hint, up to where its options begin.
+_COMMAND = re.compile(
+    r"(?<![\w-])scones (?:(?:models|deploy|aws|cicd|config) [a-z]+|demo|up|down|stage|run|status|logs|classify|mlflow)\b(?! --state-dir)"
+)
+
+
+@dataclass
+class Invocation:
+    """What the entry point has to know of a command that failed."""
+
+    state_dir: Path | None = None
 
 
 def command() -> str:
@@ -22,7 +35,15 @@ def command() -> str:
 
 def down_command(folder: Path) -> str:
     """Return what to type to end the localcloud of a state folder."""
-    return f"{command()} down" + ("" if folder == state_dir() else f" --state-dir {shlex.quote(str(folder))}")
+    return with_state_dir(f"{command()} down", folder)
+
+
+def with_state_dir(text: str, folder: Path) -> str:
+    """Return a hint whose commands of this command line work on a state folder: each names it, when it is not the one they take by themselves."""
+    if folder == state_dir():
+        return text
+    option = f" --state-dir {shlex.quote(str(folder))}"
+    return _COMMAND.sub(lambda found: found[0] + option, text)
 
 
 def state_dir() -> Path:

@@ -196,7 +196,7 @@ def bootstrap(
             f"The stack {parameters.stack_name} is {outputs.change.value}; images, code and models go to {outputs.artifact_bucket_name}."
         )
         for line in _next_steps(context, settings):
-            console.print(line, soft_wrap=True)
+            console.print(context.hint(line), markup=False, soft_wrap=True)
 
     context.output.result(result, human)
 

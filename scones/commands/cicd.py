@@ -73,7 +73,7 @@ def deploy(context: Context, yes: bool, dry_run: bool, stage: str | None, overri
             yes=yes,
         )
         outcome = delivery.apply(plan).value
-    steps = next_steps(context.target, settings, parameters.stack_name)
+    steps = [context.hint(line) for line in next_steps(context.target, settings, parameters.stack_name)]
 
     def human(console: Console) -> None:
         console.print(f"The stack {parameters.stack_name} is {outcome}.")
@@ -107,7 +107,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
         console.print(f"pipeline   {deliveries.pipeline_name}")
         if found is None:
             console.print("Nothing has been pushed yet.")
-            console.print(_how_to_push(deliveries), soft_wrap=True)
+            console.print(context.hint(_how_to_push(deliveries)), markup=False, soft_wrap=True)
             return
         failed = found.failed_action
         if execution is None and found.found_nothing_pushed and failed is not None:
@@ -118,9 +118,9 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
         _print_delivery(console, found)
         if training is not None:
             console.print(f"training   {training.execution_arn}: {training.status}", soft_wrap=True)
-            console.print(f"           scones status {training.execution_arn.rpartition('/')[2]}")
+            console.print(context.hint(f"           scones status {training.execution_arn.rpartition('/')[2]}"), soft_wrap=True)
         if found.failed_action is not None:
-            _print_failure(console, found, tail, deliveries)
+            _print_failure(context, console, found, tail, deliveries)
 
     context.output.result(document, human)
 
@@ -201,7 +201,7 @@ def push(context: Context, dry_run: bool, stage: str | None, overrides: tuple[st
 
     def human(console: Console) -> None:
         console.print(f"Uploaded {sources} to s3://{bucket}/{key}", markup=False, soft_wrap=True)
-        console.print("Its delivery begins by itself: scones cicd status")
+        console.print(context.hint("Its delivery begins by itself: scones cicd status"), markup=False, soft_wrap=True)
 
     context.output.result({**document, "outcome": "uploaded", "version": version}, human)
 
@@ -278,17 +278,17 @@ def _print_delivery(console: Console, delivery: Delivery) -> None:
     console.print(table)
 
 
-def _print_failure(console: Console, delivery: Delivery, tail: list[str], deliveries: Deliveries) -> None:
+def _print_failure(context: Context, console: Console, delivery: Delivery, tail: list[str], deliveries: Deliveries) -> None:
     failed = delivery.failed_action
     if failed is None:
         return
     console.print(f"[red]{failed.name} failed:[/] ", end="")
     console.print(failed.reason or "no reason given", markup=False, soft_wrap=True)
     if tail:
-        console.print(f"the end of its log (all of it: scones cicd logs {failed.name}):")
+        console.print(f"the end of its log (all of it: {context.hint(f'scones cicd logs {failed.name}')}):", markup=False, soft_wrap=True)
         for line in tail:
             console.print(f"  {line}", markup=False, soft_wrap=True)
-    console.print(_what_next(failed, tail, deliveries), markup=False, soft_wrap=True)
+    console.print(context.hint(_what_next(failed, tail, deliveries)), markup=False, soft_wrap=True)
 
 
 def _what_next(failed: DeliveryAction, tail: list[str], deliveries: Deliveries) -> str:

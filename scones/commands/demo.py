@@ -105,8 +105,10 @@ def demo(context: Context, data: str, dry_run: bool, stage: str | None, override
         console.print(f"\nreport     {report.page}", soft_wrap=True, markup=False)
         console.print(f"pictures   {report.folder}", soft_wrap=True, markup=False)
         scones = command()
-        console.print(f"MLflow     {scones} mlflow", markup=False)
-        console.print(f"look       {scones} status, {scones} models list, {scones} classify PHOTO...", soft_wrap=True, markup=False)
+        console.print(context.hint(f"MLflow     {scones} mlflow"), markup=False, soft_wrap=True)
+        console.print(
+            context.hint(f"look       {scones} status, {scones} models list, {scones} classify PHOTO..."), soft_wrap=True, markup=False
+        )
         if context.target.endpoint_url is not None:
             console.print(f"AWS API    export AWS_ENDPOINT_URL={context.target.endpoint_url}")
             console.print(f"localcloud goes on running; end it with {down_command(context.state_dir)}", markup=False, soft_wrap=True)

@@ -80,7 +80,8 @@ def rollback(context: Context, version: str | None, dry_run: bool, stage: str | 
         console.print(f"Version {found.number} is in production ({decision.outcome}, {seconds:.0f} s).")
         console.print(
             f"Version {present} is still Approved, and new models are compared with the newest Approved one. "
-            f"If it is not good: scones models reject {present}",
+            f"If it is not good: {context.hint(f'scones models reject {present}')}",
+            markup=False,
             soft_wrap=True,
         )
 
@@ -143,7 +144,7 @@ def history(context: Context, stage: str | None, overrides: tuple[str, ...]) -> 
         from rich.table import Table
 
         if not deployments:
-            console.print("Nothing was deployed yet. Approve a version: scones models approve")
+            console.print(context.hint("Nothing was deployed yet. Approve a version: scones models approve"), markup=False, soft_wrap=True)
             return
         table = Table(box=None, pad_edge=False)
         for heading in ("when", "version", "outcome", "endpoint configuration", "why not"):

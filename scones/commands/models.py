@@ -53,7 +53,8 @@ def list_versions(context: Context, stage: str | None, overrides: tuple[str, ...
         from rich.table import Table
 
         if not versions:
-            console.print(f"No model is registered yet ({context.target}). Make one: scones run --data FOLDER (or sample)", soft_wrap=True)
+            make = context.hint("scones run --data FOLDER (or sample)")
+            console.print(f"No model is registered yet ({context.target}). Make one: {make}", markup=False, soft_wrap=True)
             return
         table = Table(box=None, pad_edge=False)
         for heading in ("version", "status", "accuracy", "created", "serves"):
@@ -147,7 +148,8 @@ def approve(
         else "Its deployment has begun; follow it with: scones status"
     )
     context.output.result(
-        approved.document(), lambda console: console.print(f"Version {approved.number} is Approved. {sequel}", soft_wrap=True)
+        approved.document(),
+        lambda console: console.print(context.hint(f"Version {approved.number} is Approved. {sequel}"), markup=False, soft_wrap=True),
     )
 
 
@@ -170,7 +172,9 @@ def reject(context: Context, version: str, comment: str | None, dry_run: bool, s
     rejected = registry.decide(found, "Rejected", comment)
     context.output.result(
         rejected.document(),
-        lambda console: console.print(f"Version {rejected.number} is Rejected.{_sequel(found, registry)}", soft_wrap=True),
+        lambda console: console.print(
+            context.hint(f"Version {rejected.number} is Rejected.{_sequel(found, registry)}"), markup=False, soft_wrap=True
+        ),
     )
 
 

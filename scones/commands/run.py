@@ -52,10 +52,10 @@ def run(
     if execution.is_earlier or no_wait:
         return
     if execution.status in ("Failed", "Stopped"):
-        context.output.note(next_command(execution))
+        context.output.note(context.hint(next_command(execution)))
         sys.exit(ExitCode.FAILED)
     if execution.model_package_arn is not None:
-        context.output.note("The model waits for approval. Approve it: scones models approve")
+        context.output.note(context.hint("The model waits for approval. Approve it: scones models approve"))
 
 
 def _show_plan(context: Context, settings: Settings, plan: RunPlan, staged: StagedDataset | None) -> None:

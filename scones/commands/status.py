@@ -57,11 +57,12 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
 
         console.print(f"target    {context.target}")
         if found is None:
-            console.print("The pipeline has not run yet. Run it: scones run --data sample")
+            console.print(context.hint("The pipeline has not run yet. Run it: scones run --data sample"), markup=False, soft_wrap=True)
         else:
             print_execution(console, found)
         if tail and found is not None and found.failed_step is not None:
-            console.print(f"the end of its log (all of it: scones logs {found.failed_step.name}):")
+            log = context.hint(f"scones logs {found.failed_step.name}")
+            console.print(f"the end of its log (all of it: {log}):", markup=False, soft_wrap=True)
             for line in tail:
                 console.print(f"  {line}", markup=False)
         for endpoint in endpoints:
@@ -78,7 +79,7 @@ def status(context: Context, execution: str | None, stage: str | None, overrides
                 console.print(f"          {deployment['reason']}", markup=False)
                 known = advice(deployment["reason"])
                 if known is not None:
-                    console.print(f"          {known}", markup=False, soft_wrap=True)
+                    console.print(f"          {context.hint(known)}", markup=False, soft_wrap=True)
 
     context.output.result(result, human)
 

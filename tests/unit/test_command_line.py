@@ -116,6 +116,15 @@ def test_down_without_a_region_is_no_error(tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {"stopped": False}
 
 
+def test_a_hint_is_for_the_state_folder_that_was_given(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    result = scones(tmp_path, "mlflow", "--json", "--state-dir", str(given))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"Run the pipeline first: scones run --state-dir {given}"
+    assert json.loads(result.stdout)["error"]["hint"] == result.stderr.splitlines()[-1]
+    assert scones(tmp_path, "mlflow").stderr.splitlines()[-1] == "Run the pipeline first: scones run"
+
+
 @pytest.mark.parametrize("option", ["--detach", "--dry-run"])
 def test_a_state_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, option: str) -> None:
     (tmp_path / "state").write_text("a file is in the way")

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from scones import local
 from scones.cli import cli
+from scones.project import state_dir, with_state_dir
 from staging.sample import write_sample
 
 #: Commands without --dry-run, and why they need none.
@@ -47,6 +48,19 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.
 def test_every_command_that_changes_something_has_a_dry_run() -> None:
     without = {name for name, command in commands(cli) if not any("--dry-run" in option.opts for option in command.params)}
     assert without == ONLY_READS.keys()
+
+
+def test_a_hint_names_the_state_folder_with_every_command(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    option = f" --state-dir '{folder}'"
+    for name, command in commands(cli):
+        assert with_state_dir(f"Look (.venv/bin/scones {name} X).", folder) == f"Look (.venv/bin/scones {name}{option} X)."
+        assert with_state_dir(f"scones {name}", state_dir()) == f"scones {name}"
+        assert any("--state-dir" in parameter.opts for parameter in command.params), name
+    both = with_state_dir("scones status, scones models list", folder)
+    assert both == f"scones status{option}, scones models list{option}"
+    assert with_state_dir(both, folder) == both
+    assert with_state_dir("the stack scones-inference of scones ran", folder) == "the stack scones-inference of scones ran"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
