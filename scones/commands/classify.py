@@ -11,12 +11,12 @@ from scones.errors import ExitCode, SconesError
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
     from rich.progress import Progress
 
-    from scones.workflow import Workflow
+    from scones.workflow import Classification, Workflow
 
 
 @click.command()
@@ -56,29 +56,29 @@ def classify(
     with _progress(len(images)) as advance:
         classifications = list(workflow.classify(images, threshold, advance))
 
-    def human(console: Console) -> None:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False)
-        for heading in ("image", "decision", "label", "confidence", ""):
-            table.add_column(heading, overflow="fold")
-        for found in classifications:
-            if found.result is not None:
-                table.add_row(
-                    escape(found.image),
-                    found.result["decision"],
-                    escape(found.result["predicted_label"]),
-                    f"{found.result['confidence']:.3f}",
-                    "",
-                )
-            else:
-                table.add_row(escape(found.image), f"[red]{escape(found.error or '')}[/]", "", "", escape(found.cause or ""))
-        console.print(table)
-
-    context.output.result([found.document() for found in classifications], human)
+    context.output.result([found.document() for found in classifications], lambda console: print_classifications(console, classifications))
     if any(found.result is None for found in classifications):
         sys.exit(ExitCode.FAILED)
+
+
+def print_classifications(console: Console, classifications: Sequence[Classification]) -> None:
+    """Print what became of each photo, and below, across the whole width, why some could not be classified."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("image", "decision", "label", "confidence"):
+        table.add_column(heading, overflow="fold")
+    for found in classifications:
+        if found.result is None:
+            table.add_row(escape(found.image), "[red]failed[/]", "", "")
+        else:
+            label, confidence = escape(found.result["predicted_label"]), f"{found.result['confidence']:.3f}"
+            table.add_row(escape(found.image), found.result["decision"], label, confidence)
+    console.print(table)
+    for found in classifications:
+        if found.result is None:
+            console.print(f"{found.image}: {found.error}: {found.cause}", markup=False, soft_wrap=True)
 
 
 def _show_plan(context: Context, workflow: Workflow, images: tuple[str, ...], threshold: float | None) -> None:

@@ -11,6 +11,8 @@ from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 from scones.settings import stage_name
 
+_LEAST_WIDTH = 10
+
 
 @click.group(cls=Group)
 def config() -> None:
@@ -33,8 +35,10 @@ def show(context: Context, stage: str | None, overrides: tuple[str, ...]) -> Non
         assert isinstance(console, Console)
         table = Table(box=None, pad_edge=False)
         table.add_column("setting", no_wrap=True)  # what is typed after --set
-        for heading in ("value", "from"):
-            table.add_column(heading, overflow="fold")
+        # Where a value came from is nearly always the same file, which fits in a line when the value leaves it the room.
+        others = max(len(str(row["key"])) for row in document) + len("config/default.yaml") + 4
+        table.add_column("value", overflow="fold", max_width=max(console.width - others, _LEAST_WIDTH))
+        table.add_column("from", overflow="fold")
         for row in document:
             table.add_row(str(row["key"]), escape(_short(row["value"])), str(row["origin"]))
         console.print(table)

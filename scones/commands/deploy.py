@@ -11,10 +11,15 @@ from scones.groups import Group
 from scones.options import Context, command_options, settings_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from infrastructure.changes import ResourceChange
-    from scones.production import Production
+    from scones.production import Deployment, Production
+
+#: Of why a deployment failed, on a terminal: two or three lines.
+_LONGEST_REASON = 200
 
 
 @click.group(cls=Group)
@@ -140,21 +145,33 @@ def history(context: Context, stage: str | None, overrides: tuple[str, ...]) -> 
     deployments = _production(context, stage, overrides).history()
 
     def human(console: Console) -> None:
-        from rich.markup import escape
-        from rich.table import Table
-
         if not deployments:
             console.print(context.hint("Nothing was deployed yet. Approve a version: scones models approve"), markup=False, soft_wrap=True)
             return
-        table = Table(box=None, pad_edge=False)
-        for heading in ("when", "version", "outcome", "endpoint configuration", "why not"):
-            table.add_column(heading, overflow="fold")
-        for item in deployments:
-            row = item.document()
-            version = "" if row["version"] is None else str(row["version"])
-            table.add_row(
-                f"{item.at:%Y-%m-%d %H:%M:%S}", version, item.outcome, escape(item.endpoint_config or ""), escape(item.failure or "")
-            )
-        console.print(table)
+        print_history(console, deployments)
 
     context.output.result([item.document() for item in deployments], human)
+
+
+def print_history(console: Console, deployments: Sequence[Deployment]) -> None:
+    """Print what was deployed, and below, across the whole width, why some could not be: the first reason, which is the cause."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("when", "version", "outcome", "endpoint configuration"):
+        table.add_column(heading, overflow="fold")
+    rows = [(f"{item.at:%Y-%m-%d %H:%M:%S}", str(item.document()["version"] or ""), item) for item in deployments]
+    for at, version, item in rows:
+        table.add_row(at, version, item.outcome, escape(item.endpoint_config or ""))
+    console.print(table)
+    for at, version, item in rows:
+        if item.failure:
+            console.print(f"{at} version {version}: {_first_reason(item.failure)}", markup=False, soft_wrap=True)
+    if any(item.failure for item in deployments):
+        console.print("All reasons, whole: --json")
+
+
+def _first_reason(failure: str) -> str:
+    first = failure.partition("; ")[0]
+    return first if len(first) <= _LONGEST_REASON else f"{first[:_LONGEST_REASON]} ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from scones.cli import cli
+from scones.commands.classify import print_classifications
+from scones.commands.deploy import print_history
+from scones.production import Deployment
+from scones.workflow import Classification
 
 SCONES = [sys.executable, "-c", "from scones.cli import main; main()"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,6 +250,40 @@ def test_every_setting_is_one_word_on_a_narrow_terminal(monkeypatch: pytest.Monk
     names = {row["key"] for row in json.loads(CliRunner().invoke(cli, ["config", "show", "--json"]).stdout)}
     assert names <= {line.partition(" ")[0] for line in lines}
     assert max(map(len, lines)) <= 80
+    assert sum("config/default.yaml" in line for line in lines) > 20
+    assert not any(line.rstrip().endswith("config/default.ya") for line in lines)
+
+
+def printed(width: int = 80) -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, width=width), text
+
+
+def test_why_a_photo_failed_is_not_squeezed_into_a_column() -> None:
+    cause = "The model container refused the image (400): the image is damaged or incomplete. Check that the file opens in a viewer."
+    accepted = {"decision": "accepted", "predicted_label": "bicycle", "confidence": 0.98}
+    console, text = printed()
+    print_classifications(
+        console,
+        [Classification("[a].png", "arn", None, "ModelRejectedImageError", cause), Classification("b.png", "arn", accepted)],
+    )
+    lines = text.getvalue().splitlines()
+    assert lines[1].split() == ["[a].png", "failed"]
+    assert lines[2].split() == ["b.png", "accepted", "bicycle", "0.980"]
+    assert lines[3:] == [f"[a].png: ModelRejectedImageError: {cause}"]
+
+
+def test_history_gives_the_first_reason_of_a_failure_once() -> None:
+    console, text = printed()
+    reason = (
+        f"The stack is in UPDATE_ROLLBACK_COMPLETE: Endpoint (AWS::SageMaker::Endpoint): {'x' * 500}; SmokeTest (Custom::SmokeTest): no"
+    )
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    print_history(console, [Deployment(at, "arn:group/3", "failed", reason), Deployment(at, "arn:group/2", "updated")])
+    lines = text.getvalue().splitlines()
+    assert [line.split()[2:] for line in lines[1:3]] == [["3", "failed"], ["2", "updated"]]
+    assert lines[3] == f"2026-01-01 00:00:00 version 3: {reason[:200]} ..."
+    assert lines[4:] == ["All reasons, whole: --json"]
 
 
 @pytest.mark.parametrize("command", [["-m", "scones"], ["-c", "import importlib.metadata as m; m.EntryPoint('scones', {}, '').load()()"]])
