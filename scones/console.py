@@ -52,6 +52,11 @@ class Output:
         click.echo(message, err=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 object, 2 objects."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def rich_console(stderr: bool = False) -> Console:
     """Return a rich console; without a terminal it prints plain lines (wide enough not to wrap what a script may read)."""
     from rich.console import Console

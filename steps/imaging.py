@@ -28,7 +28,6 @@ _DECODER_ERRORS = (
     OverflowError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -62,6 +61,9 @@ def decode(content: bytes, limit: int | None = None) -> Image.Image:
             return shrink(_upright_rgb(image), limit)
     except ImageError:
         raise
+    except Image.DecompressionBombError:
+        # Pillow's own limit, which it looks at first, is higher.
+        raise ImageError(f"the image has more than {MAX_PIXELS} pixels") from None
     except UnidentifiedImageError:
         raise ImageError(f"the bytes are not an image in one of the formats {', '.join(FORMATS)}") from None
     except _DECODER_ERRORS as error:

@@ -49,9 +49,10 @@ def _raise_for_client_error(error: ClientError, endpoint_name: str) -> NoReturn:
         # The container's text goes on with a traceback, which is in its log, too, and tells nobody what to do.
         reason = str(details.get("OriginalMessage") or message).partition("\nTraceback (most recent call last)")[0].strip()
         if original_status < 500 and original_status != 429:
+            # The container says how many pixels there are and how many there may be.
+            mend = "Scale the image" if " pixels" in reason else "Check that the file opens in a viewer, save it anew"
             raise ModelRejectedImageError(
-                f"The model refused the image (HTTP {original_status}): {reason.rstrip('.')}. "
-                "Check that the file opens in a viewer, save it anew and upload it again."
+                f"The model refused the image (HTTP {original_status}): {reason.rstrip('.')}. {mend} and upload it again."
             ) from error
         raise EndpointUnavailableError(
             f"The model container behind '{endpoint_name}' failed (HTTP {original_status}): {reason.rstrip('.')}. "

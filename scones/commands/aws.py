@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scones.asking import agreed_or_discarded
+from scones.console import counted
 from scones.errors import ExitCode, SconesError
 from scones.folders import check_writable
 from scones.groups import Group
@@ -319,12 +320,14 @@ def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, co
     if plan.adopts:
         console.print(f"What outlived the stack {name} is there: step 1 of 3 takes it into a new stack, as it is. Nothing in it is lost.")
         print_changes(console, plan.changes)
-        console.print(f"Steps 2 and 3, with {len(plan.uploads)} files of code between them, add the rest: {summary(plan.later)}")
+        console.print(f"Steps 2 and 3, with {counted(len(plan.uploads), 'file')} of code between them, add the rest: {summary(plan.later)}")
         print_changes(console, plan.later)
     elif plan.is_fresh:
         console.print(f"There is no platform yet. Step 1 of 2 creates the stack {name} with bucket and registry: {summary(plan.changes)}")
         print_changes(console, plan.changes)
-        console.print(f"Then {len(plan.uploads)} files of code go to the bucket. Step 2 of 2 adds the rest: {summary(plan.later)}")
+        console.print(
+            f"Then {counted(len(plan.uploads), 'file')} of code go to the bucket. Step 2 of 2 adds the rest: {summary(plan.later)}"
+        )
         print_changes(console, plan.later)
     else:
         served = "" if plan.state is None else plan.state.parameters.get("Stage", "")
@@ -332,7 +335,7 @@ def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, co
             console.print(
                 f"[bold red]The stack {name} is of the stage {served}, not {parameters.stage}: it would get another, empty bucket.[/]"
             )
-        console.print(f"{len(plan.uploads)} files of code are uploaded first." if plan.uploads else "All code is uploaded already.")
+        console.print(f"Uploaded first: {counted(len(plan.uploads), 'file')} of code." if plan.uploads else "All code is uploaded already.")
         if plan.first is not None:
             console.print(f"The stack {name} changes: {summary(plan.changes) or 'outputs or tags only'}")
             print_changes(console, plan.changes)

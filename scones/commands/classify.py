@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scones.console import counted
 from scones.errors import ExitCode, SconesError
 from scones.options import Context, command_options, settings_options
 
@@ -85,7 +86,7 @@ def _show_plan(context: Context, workflow: Workflow, images: tuple[str, ...], th
     photos = workflow.plan(images)
 
     def human(console: Console) -> None:
-        console.print(f"{len(photos)} executions of {workflow.arn} would be started", soft_wrap=True)
+        console.print(f"{counted(len(photos), 'execution')} of {workflow.arn} would be started", soft_wrap=True)
         if threshold is not None:
             console.print(f"with the threshold {threshold:g} in place of the deployed one")
         for photo in photos:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 import click
@@ -69,12 +70,19 @@ def _find(context: Context, settings: Settings, name: str, execution: str | None
         return log_streams.of_endpoint(name)
     # What an account has of other projects is found by its name, and not offered.
     own = [function.removeprefix(prefix) for function in functions if function.startswith(prefix)]
-    there = ", ".join([*steps, *own, *(endpoint for endpoint in endpoints if endpoint.startswith(prefix))])
+    names = [*steps, *own, *(endpoint for endpoint in endpoints if endpoint.startswith(prefix))]
     raise SconesError(
         f"Nothing here is called '{name}'",
-        f"There are: {there}" if there else "Nothing has run yet: scones run --data FOLDER (or sample)",
+        f"{_nearest(name, names)}There are: {', '.join(names)}" if names else "Nothing has run yet: scones run --data FOLDER (or sample)",
         ExitCode.USAGE,
     )
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    """Return the question whether the name that is most like it was meant; nothing when none is."""
+    lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"Did you mean '{lower[near[0]]}'? " if near else ""
 
 
 def _names(context: Context, service: str, operation: str, result: str, name: str) -> list[str]:

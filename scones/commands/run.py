@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scones.console import counted
 from scones.errors import ExitCode
 from scones.options import Context, command_options, not_empty, settings_options
 
@@ -82,8 +83,8 @@ def print_plan(console: Console, settings: Settings, plan: RunPlan, staged: Stag
     from scones.following import nothing_changed
 
     if staged is not None:
-        console.print(f"{staged.uploaded} objects of images would be uploaded to {staged.uri}", soft_wrap=True)
-    console.print(f"{len(plan.uploads)} files of code would be uploaded")
+        console.print(f"{counted(staged.uploaded, 'object')} of images would be uploaded to {staged.uri}", soft_wrap=True)
+    console.print(f"{counted(len(plan.uploads), 'file')} of code would be uploaded")
     if plan.same_as is not None:
         console.print(f"the pipeline {settings.pipeline.name} would be {plan.pipeline}", soft_wrap=True)
         console.print(nothing_changed(plan.same_as), markup=False, soft_wrap=True)

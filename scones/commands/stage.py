@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scones.console import counted
 from scones.options import Context, command_options, not_empty, settings_options
 
 if TYPE_CHECKING:
@@ -49,6 +50,6 @@ def stage(context: Context, source: str, classes: tuple[str, ...], dry_run: bool
     def human(console: Console) -> None:
         counts = ", ".join(f"{count} {label}" for label, count in staged.counts.items())
         done = "would be uploaded" if dry_run else "uploaded"
-        console.print(f"{counts}\n{staged.uploaded} objects {done}, {staged.skipped} were there\n{staged.uri}", markup=False)
+        console.print(f"{counts}\n{counted(staged.uploaded, 'object')} {done}, {staged.skipped} were there\n{staged.uri}", markup=False)
 
     context.output.result(document, human)

@@ -109,7 +109,7 @@ def test_only_sides_that_are_too_long_are_shrunk() -> None:
         (encoded(halves(size=(300, 300)), "JPEG")[:900], "damaged or incomplete"),
         (encoded(Image.effect_noise((300, 300), 50))[:5000], "damaged or incomplete"),
         (encoded(halves(size=(300, 300)), "WEBP")[:60], "damaged or incomplete|not an image"),
-        (png_header(60_000, 60_000), "3600000000 pixels|60000 x 60000"),
+        (png_header(60_000, 60_000), "^the image has more than 100000000 pixels$"),
         (png_header(500, 500), "damaged or incomplete"),
         (encoded(Image.new("RGB", (1, 50))), "each side must have at least 2"),
         (encoded(Image.new("F", (9, 9)), "TIFF"), "not an image"),

@@ -159,6 +159,13 @@ def test_the_model_refuses_the_image(endpoint: Endpoint, status: int) -> None:
         run(envelope())
 
 
+def test_an_image_with_too_few_or_too_many_pixels_is_to_be_scaled(endpoint: Endpoint) -> None:
+    reason = "the image has 1 x 1 pixels; each side must have at least 2"
+    endpoint.answer = AwsError("ModelError", "client error (400)", 424, OriginalStatusCode=400, OriginalMessage=reason)
+    with pytest.raises(ModelRejectedImageError, match=r"at least 2\. Scale the image and upload it again\.$"):
+        run(envelope())
+
+
 @pytest.mark.parametrize(
     "error",
     [

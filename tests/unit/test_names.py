@@ -10,6 +10,8 @@ import pytest
 
 from helpers_aws import fake_client
 from scones import executions
+from scones.commands.logs import _nearest
+from scones.console import counted
 from scones.errors import ExitCode, SconesError
 from scones.executions import Executions
 from scones.registry import ModelVersion, Registry
@@ -95,3 +97,14 @@ def test_what_is_older_than_what_serves_is_approved_by_its_number_only(
         registry(monkeypatch, *states).newest_pending()
     assert "scones models approve " in str(refusal.value.hint)
     assert "scones deploy rollback" in str(refusal.value.hint)
+
+
+def test_the_nearest_name_is_offered_whatever_its_case() -> None:
+    names = ["Preprocess", "Train", "image-classification", "scones-production"]
+    assert _nearest("train", names) == "Did you mean 'Train'? "
+    assert _nearest("image-clasification", names) == "Did you mean 'image-classification'? "
+    assert _nearest("xyz", names) == ""
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(count, "object") for count in (0, 1, 2)] == ["0 objects", "1 object", "2 objects"]
