@@ -18,11 +18,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Context:
-    """What every command starts from: where it writes and where state lives; `target` is resolved on first use."""
+    """What every command starts from: where it writes and where state lives; `target` is resolved on first use.
+
+    `dry_run`: the command does nothing, so that it starts no localcloud either.
+    """
 
     output: Output
     state_dir: Path
     aws: bool
+    dry_run: bool = False
 
     def hint(self, text: str) -> str:
         """Return a hint whose commands work on this state folder."""
@@ -30,8 +34,8 @@ class Context:
 
     @functools.cached_property
     def target(self) -> target.Target:
-        """Return the account to work in; starts localcloud when it is the target and none runs."""
-        return target.resolve(self.aws, self.state_dir, self.output)
+        """Return the account to work in; starts localcloud when it is the target and none runs, but for a dry run."""
+        return target.resolve(self.aws, self.state_dir, self.output, start=not self.dry_run)
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -64,7 +68,7 @@ def command_options(*, needs_target: bool = True) -> Callable[[Function], Functi
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def wrapper(*args: Any, as_json: bool, state_dir: Path | None, aws: bool = False, **kwargs: Any) -> Any:
-            context = Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws)
+            context = Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws, kwargs.get("dry_run", False))
             invocation = click.get_current_context().find_object(project.Invocation)
             if invocation is not None:
                 invocation.state_dir = context.state_dir

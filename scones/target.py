@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from localcloud.isolation import isolate
 from scones import local, project
 from scones.console import Output
+from scones.errors import ExitCode, SconesError
 
 if TYPE_CHECKING:
     import boto3
@@ -58,7 +59,7 @@ class Target:
         return f"AWS in {os.environ.get('AWS_REGION') or 'no region'}" + (f", where AWS_ENDPOINT_URL is {elsewhere}" if elsewhere else "")
 
 
-def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
+def resolve(aws: bool, state_dir: Path, output: Output, *, start: bool = True) -> Target:
     """Return the target and point this process's AWS settings at it.
 
     A boto3 endpoint URL in the environment is the only difference between the two: everything after this call is the same code.
@@ -67,13 +68,16 @@ def resolve(aws: bool, state_dir: Path, output: Output) -> Target:
         aws: Whether AWS was asked for.
         state_dir: The clone's state folder.
         output: Where to say that localcloud was started.
+        start: Whether to start localcloud when none runs.
 
     Raises:
-        SconesError: localcloud cannot be started.
+        SconesError: localcloud cannot be started, or none runs and none is to be started.
     """
     if aws:
         return Target("aws", state_dir, None)
     running = local.find_running(state_dir)
+    if running is None and not start:
+        raise SconesError("localcloud does not run, and a dry run starts nothing", "Start it: scones up --detach", ExitCode.UNREACHABLE)
     if running is None:
         running = local.start(state_dir)
         output.note(f"Started localcloud in the background at {running.endpoint_url} (end it with: {project.down_command(state_dir)})")

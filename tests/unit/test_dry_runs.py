@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from scones import local
 from scones.cli import cli
+from scones.errors import ExitCode, SconesError
 from scones.project import state_dir, with_state_dir
 from staging.sample import write_sample
 
@@ -106,6 +107,16 @@ def test_the_demo_says_what_it_would_start_make_and_train_on(tmp_path: Path) -> 
 def test_the_demo_refuses_in_a_dry_run_what_it_would_refuse(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["demo", "--data", str(tmp_path / "none"), "--state-dir", str(tmp_path / "state"), "--dry-run"])
     assert "none" in str(result.exception)
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize("command", [["classify", "photo.png"], ["models", "approve"], ["run"], ["aws", "bootstrap"]], ids=" ".join)
+def test_a_dry_run_starts_no_localcloud(tmp_path: Path, command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "--dry-run", "--state-dir", str(tmp_path / "state")], standalone_mode=False)
+    assert isinstance(result.exception, SconesError)
+    assert result.exception.exit_code is ExitCode.UNREACHABLE
+    assert "localcloud does not run" in result.exception.message
     assert contents(tmp_path) == {}
 
 
