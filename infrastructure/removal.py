@@ -157,6 +157,9 @@ class Removal:
         """
         check_protection(inventory, delete_data=delete_data)
         self.check_role(inventory)
+        for found in inventory.stacks:
+            if found.kept:
+                self._stack(found.name).check_updatable(found.state)
         by_name = {stack.name: stack for stack in inventory.stacks}
         cicd, inference, platform = (by_name.get(name) for name in self.names.stacks)
         for stack in (cicd, inference):
