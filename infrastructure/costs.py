@@ -3,7 +3,7 @@
 The prices are a small table by hand, so that an estimate needs no account and no network. Whoever needs more: AWS Pricing Calculator.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ LOG_GB = 0.50
 METRIC_ALARM = 0.10
 DASHBOARD = 3.00
 CUSTOMER_KEY = 1.00
+# Recorded (https://aws.amazon.com/xray/pricing/).
+TRACE = 5.00 / 1e6
 # Of an action of a V2 pipeline, manual approvals excepted (https://aws.amazon.com/codepipeline/pricing/).
 CODEPIPELINE_MINUTE = 0.002
 # Of Linux on x86 (https://aws.amazon.com/codebuild/pricing/).
@@ -176,6 +178,15 @@ def estimate_stacks(stacks: Iterable[tuple[Template, Mapping[str, str]]], usage:
     return Estimate(tuple(lines))
 
 
+def estimate_beside(*, encryption_key: bool, tracking_server: bool, usage: Usage) -> Iterator[CostLine]:
+    """Yields what is billed and is no resource of a stack: what an operator brings along, and the traces of executions."""
+    yield CostLine("traces (X-Ray)", f"one a photo, {TRACE * 1e6:.2f} a million", usage.photos * TRACE, False)
+    if encryption_key:
+        yield CostLine("the encryption key", f"{CUSTOMER_KEY:.2f} a key; its requests are cents", CUSTOMER_KEY, True)
+    if tracking_server:
+        yield CostLine("the MLflow tracking server", "by the hour, day and night: see SageMaker's pricing page", None, True)
+
+
 def is_free(resource_type: str) -> bool:
     """Whether nothing is billed for a resource of this type itself."""
     return resource_type in _FREE or resource_type.startswith("Custom::")
@@ -259,10 +270,6 @@ def _logs(groups: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
     yield CostLine("logs", f"about 10 kB a photo, {gigabytes:.2g} GB", gigabytes * LOG_GB, False)
 
 
-def _keys(keys: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
-    yield CostLine(f"{len(keys)} encryption keys", f"{CUSTOMER_KEY:.2f} each", len(keys) * CUSTOMER_KEY, True)
-
-
 def _pipelines(pipelines: Sequence[Properties], usage: Usage) -> Iterable[CostLine]:
     minutes = usage.commits * 2 * usage.build_minutes
     yield CostLine("CodePipeline", f"{usage.commits} pushes, {minutes:g} minutes of actions", minutes * CODEPIPELINE_MINUTE, False)
@@ -284,7 +291,6 @@ _PRICED: Mapping[str, Price] = {
     "AWS::CloudWatch::Dashboard": _dashboards,
     "AWS::CodeBuild::Project": _builds,
     "AWS::CodePipeline::Pipeline": _pipelines,
-    "AWS::KMS::Key": _keys,
     "AWS::Lambda::Function": _functions,
     "AWS::Logs::LogGroup": _logs,
     "AWS::S3::Bucket": _buckets,

@@ -33,12 +33,15 @@ def inference_parameters(platform_parameters: Mapping[str, str]) -> dict[str, st
     return values
 
 
-def desired_inference(platform_parameters: Mapping[str, str], state: StackState) -> tuple[Desired, frozenset[str]]:
+def desired_inference(
+    platform_parameters: Mapping[str, str], state: StackState, deployed: Mapping[str, str]
+) -> tuple[Desired, frozenset[str]]:
     """Returns what the sources would make of an inference stack, with the model version that it serves.
 
     Args:
         platform_parameters: of `platform.yaml`, the keys of its code included.
         state: the inference stack as it is.
+        deployed: what the platform that is deployed gives to the inference stack now; of it what only CloudFormation knows is taken.
 
     Returns:
         What the stack would be, and which of its parameters keep their values.
@@ -47,7 +50,8 @@ def desired_inference(platform_parameters: Mapping[str, str], state: StackState)
         DeploymentError: the template needs a value that only the next platform has.
     """
     handed_on = inference_parameters(platform_parameters)
-    known = {name: value for name, value in handed_on.items() if value is not None}
+    made = {name: deployed[name] for name, value in handed_on.items() if value is None and name in deployed}
+    known = made | {name: value for name, value in handed_on.items() if value is not None}
     template = Template.read(INFERENCE_TEMPLATE)
     previous = frozenset(template.document["Parameters"]) - known.keys()
     missing = sorted(previous - state.parameters.keys() - template.defaults.keys())

@@ -156,20 +156,52 @@ class Removal:
             DeploymentError: something cannot be removed. What went is gone; doing it again goes on from there.
         """
         check_protection(inventory, delete_data=delete_data)
+        self.check_role(inventory)
+        for found in inventory.stacks:
+            if found.kept:
+                self._stack(found.name).check_updatable(found.state)
         by_name = {stack.name: stack for stack in inventory.stacks}
         cicd, inference, platform = (by_name.get(name) for name in self.names.stacks)
         for stack in (cicd, inference):
             if stack is not None:
-                self._remove_stack(stack, delete_data)
+                self._remove_stack(stack, delete_data, self._role(inventory, stack))
         self._remove_staging(inventory)
         # A decision that was on its way may have begun to deploy production again.
         again = self._stack_inventory(self.names.inference_stack)
         if again is not None and not again.holds_only_data:
-            self._remove_stack(again, delete_data)
+            self._remove_stack(again, delete_data, self._role(inventory, again))
         if delete_data:
             self._remove_history(inventory)
         if platform is not None:
-            self._remove_stack(platform, delete_data)
+            self._remove_stack(platform, delete_data, None)
+
+    def check_role(self, inventory: Inventory) -> None:
+        """Refuses, before anything is gone, to take production away without a role that may.
+
+        Raises:
+            DeploymentError: the platform was deleted by hand, and with it the role that CloudFormation deploys production with.
+        """
+        for stack in inventory.stacks:
+            if stack.name == self.names.inference_stack and stack.state.role_arn and self._role(inventory, stack) is None:
+                raise DeploymentError(
+                    f"The stack {self.names.platform_stack} is gone, and with it the role that takes the stack {stack.name} away; nothing was removed. "
+                    "Bring it back (scones aws bootstrap), then do the same again."
+                )
+
+    def _role(self, inventory: Inventory, stack: StackInventory) -> str | None:
+        """The role with which a stack is deleted: for production the platform's, as it is now; else the one that it was last changed with."""
+        platform = next((found for found in inventory.stacks if found.name == self.names.platform_stack), None)
+        if stack.name == self.names.inference_stack and platform is not None and "DeploymentRoleArn" in platform.state.outputs:
+            return platform.state.outputs["DeploymentRoleArn"]
+        role = stack.state.role_arn
+        if role is not None:
+            try:
+                self.session.client("iam").get_role(RoleName=role.rpartition("/")[2])
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchEntity":
+                    raise
+                return None
+        return role
 
     # --- stacks -----------------------------------------------------------------------------------------------------------------------------
 
@@ -197,7 +229,7 @@ class Removal:
         body = self.session.client("cloudformation").get_template(StackName=state.stack_id)["TemplateBody"]
         return Template.parse(body) if isinstance(body, str) else Template(body)
 
-    def _remove_stack(self, found: StackInventory, delete_data: bool) -> None:
+    def _remove_stack(self, found: StackInventory, delete_data: bool, role_arn: str | None) -> None:
         stack = self._stack(found.name)
         state = stack.settle()
         if state is None:
@@ -216,7 +248,7 @@ class Removal:
         state = stack.settle()
         if state is not None:
             self.say(f"stack {found.name}: deleting it")
-            stack.delete(state)
+            stack.delete(state, role_arn)
 
     def _data_only(self, found: StackInventory, state: StackState, *, retained: bool) -> Desired:
         part = found.template.what_holds_data(retained=retained)

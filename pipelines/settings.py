@@ -61,7 +61,10 @@ class Tag(_Section):
 class ProjectSettings(_Section):
     """What this deployment is called."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,23}$", description="Project name; prefix of the names of AWS resources.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{1,19}$",
+        description="Project name of 2 to 20 letters, digits and hyphens; prefix of the names of AWS resources.",
+    )
     tags: list[Tag] = Field(max_length=40, description="Tags put on the pipeline, its jobs and everything they create.")
 
 

@@ -18,6 +18,10 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
         "A file that the stack refers to is not in the bucket any more. Upload it again: scones aws bootstrap",
     ),
     (
+        re.compile(r"the role does not exist|role .* (is invalid or )?cannot be assumed", re.IGNORECASE),
+        "A role is gone: was the platform deleted by hand? scones aws bootstrap makes it again (with another name), scones deploy refresh gives production the new one.",
+    ),
+    (
         re.compile(r"is not authorized to perform|AccessDenied|Access Denied", re.IGNORECASE),
         "A permission is missing. If the role is one of the platform's: scones aws diff shows whether it was changed, scones aws bootstrap puts it right.",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from scones import changes as changes_view
 from scones.errors import SconesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rich.console import Console
 
@@ -101,6 +102,7 @@ class Comparison:
 
         assets = build_assets()
         with_code = self._parameters.for_template() | asset_parameters(assets)
+        handed_on = self._handed_on()
         project = self._parameters.project
 
         def platform(state: StackState) -> tuple[Desired, frozenset[str]]:
@@ -111,9 +113,22 @@ class Comparison:
 
         return [
             self._compare(self._parameters.stack_name, platform),
-            self._compare(f"{project}-inference", lambda state: desired_inference(with_code, state)),
+            self._compare(f"{project}-inference", lambda state: desired_inference(with_code, state, handed_on)),
             self._compare(f"{project}-cicd", lambda _: (desired_cicd(self._delivery()), frozenset())),
         ]
+
+    def _handed_on(self) -> dict[str, str]:
+        """What the platform that is deployed gives to production: the names of what CloudFormation made, as they are now."""
+        from botocore.exceptions import ClientError
+
+        name = f"{self._parameters.project}-deploy-inference-workflow"
+        try:
+            function = self._session.client("lambda").get_function_configuration(FunctionName=name)
+        except ClientError:
+            # What is wrong with the platform is said of its own stack.
+            return {}
+        found: dict[str, str] = json.loads(function["Environment"]["Variables"]["STACK_PARAMETERS"])
+        return found
 
     def _compare(self, name: str, wanted: Wanted) -> StackDifference:
         from botocore.exceptions import ClientError
@@ -150,8 +165,17 @@ class Comparison:
 def _deleted(client: Any, name: str) -> str | None:
     """Return when a stack that is not there was deleted; CloudFormation knows it for 90 days."""
     pages = client.get_paginator("list_stacks").paginate(StackStatusFilter=["DELETE_COMPLETE"])
-    moments = [item["DeletionTime"] for page in pages for item in page["StackSummaries"] if item["StackName"] == name]
-    return f"deleted at {max(moments):%Y-%m-%d %H:%M:%S} UTC" if moments else None
+    found = [item for page in pages for item in page["StackSummaries"] if item["StackName"] == name]
+    for item in sorted(found, key=lambda item: str(item["DeletionTime"]), reverse=True):
+        # A plan that is dropped leaves a deleted stack, too: one that never was more than looked at.
+        events = client.get_paginator("describe_stack_events").paginate(StackName=item["StackId"])
+        if any(event["ResourceStatus"] != "REVIEW_IN_PROGRESS" for page in events for event in page["StackEvents"] if not _is_end(event)):
+            return f"deleted at {item['DeletionTime']:%Y-%m-%d %H:%M:%S} UTC"
+    return None
+
+
+def _is_end(event: Mapping[str, Any]) -> bool:
+    return str(event["ResourceStatus"]).startswith("DELETE_")
 
 
 def print_difference(console: Console, difference: StackDifference) -> None:

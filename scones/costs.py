@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 def estimate(settings: Settings, parameters: PlatformParameters, usage: Usage) -> Estimate:
     """Return what platform, production, staging and the pipeline's runs cost a month."""
-    from infrastructure.costs import Estimate, Job, Serving, estimate_endpoint, estimate_runs, estimate_stacks
+    from infrastructure.costs import Estimate, Job, Serving, estimate_beside, estimate_endpoint, estimate_runs, estimate_stacks
     from infrastructure.inference import inference_parameters
     from infrastructure.packaging import INFERENCE_TEMPLATE, PLATFORM_TEMPLATE
     from infrastructure.templates import Template
 
     chosen = parameters.for_template()
     template = Template.read(PLATFORM_TEMPLATE)
-    # With code: the resources of the finished platform.
-    with_code = {name: "x" for name in template.defaults if name.endswith("CodeKey")} | chosen
     handed_on = {name: value for name, value in inference_parameters(chosen).items() if value is not None}
     endpoint = settings.staging_endpoint
     staging = (
@@ -35,7 +33,10 @@ def estimate(settings: Settings, parameters: PlatformParameters, usage: Usage) -
     training = settings.training
     return Estimate(
         (
-            *estimate_stacks([(Template.read(INFERENCE_TEMPLATE), handed_on), (template, with_code)], usage).lines,
+            *estimate_stacks([(Template.read(INFERENCE_TEMPLATE), handed_on), (template, chosen)], usage).lines,
+            *estimate_beside(
+                encryption_key=bool(parameters.encryption_key_arn), tracking_server=bool(parameters.mlflow_tracking_server_arn), usage=usage
+            ),
             estimate_endpoint("staging endpoint", staging, requests=0, usage=usage),
             estimate_runs(
                 Job(settings.processing.instance_type), Job(training.instance_type, training.instance_count, training.spot), usage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scones.advice import advice
 from scones.errors import SconesError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: On AWS an endpoint takes five to ten minutes; blue/green with baking time a little more.
 WAIT_SECONDS = 1800.0
+_FAILED = ("ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED")
 
 
 def wait_for_production(
@@ -36,7 +37,8 @@ def wait_for_production(
     name = f"{settings.project.name}-inference"
     cloudformation = target.client("cloudformation")
     deadline = time.monotonic() + WAIT_SECONDS
-    seen = began = ""
+    before = _newest_event(cloudformation, name)
+    seen = ""
     pause = 0.05
     while time.monotonic() < deadline:
         try:
@@ -46,7 +48,6 @@ def wait_for_production(
             if "does not exist" not in str(error):
                 raise
             stack, status = {}, "not there yet"
-        began = began or status
         if status != seen:
             seen = status
             on_status(status)
@@ -56,14 +57,8 @@ def wait_for_production(
             outputs = stack_outputs(target, name)
             if outputs is not None and outputs.get("ModelPackageArn") == model_package_arn:
                 return outputs
-        # An update that rolled back has the old parameters again.
-        if status != began and status in (
-            "ROLLBACK_COMPLETE",
-            "UPDATE_ROLLBACK_COMPLETE",
-            "ROLLBACK_FAILED",
-            "UPDATE_ROLLBACK_FAILED",
-            "DELETE_FAILED",
-        ):
+        # An update that rolled back has the old parameters again; a stack may be in the same status after a second failure as after the first.
+        if status in _FAILED and _newest_event(cloudformation, name) != before:
             reason = _reason(cloudformation, name)
             raise SconesError(
                 f"The deployment of {model_package_arn} failed ({status}): {reason}",
@@ -77,8 +72,18 @@ def wait_for_production(
     )
 
 
-def _reason(cloudformation: object, name: str) -> str:
-    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]  # type: ignore[attr-defined]
+def _newest_event(cloudformation: Any, name: str) -> str | None:
+    try:
+        events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    except cloudformation.exceptions.ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        return None
+    return str(events[0]["EventId"]) if events else None
+
+
+def _reason(cloudformation: Any, name: str) -> str:
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     for event in events:
         if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "cancelled"):
             return f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"

@@ -29,8 +29,14 @@ def ensure_platform(context: Context, settings: Settings) -> Platform:
     target = context.target
     if target.kind == "localcloud":
         from infrastructure.deploy import deploy_platform
+        from lambdas.deploy_inference_workflow.stacks import Change
+        from scones.registry import stack_outputs
 
-        deploy_platform(target.session, platform_parameters(settings))
+        made = deploy_platform(target.session, platform_parameters(settings)).change is Change.CREATED
+        if made and stack_outputs(target, f"{settings.project.name}-inference") is not None:
+            context.output.note(
+                "The platform was gone and has been made again. Production still has roles of the old one: scones deploy refresh"
+            )
     return resolve_platform(settings, target.session)
 
 

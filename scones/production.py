@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from scones import log_streams
 from scones.deployment import WAIT_SECONDS, wait_for_production
 from scones.errors import ExitCode, SconesError
@@ -115,6 +117,46 @@ class Production:
             )
         return outputs["DeployFunctionName"]
 
+    def check_decisions_arrive(self) -> None:
+        """Look whether the event of a decision would reach the deploying function; what the caller may not look at is not known, and lets through.
+
+        Raises:
+            SconesError: There is no deploying function, or what leads to it was changed by hand.
+        """
+        function = self.function_name()
+        rule = (stack_outputs(self._target, self._settings.aws.platform_stack) or {}).get("ApprovalRuleName", "")
+        for broken in (self._broken_rule(rule, function), self._broken_permission(function)):
+            if broken is not None:
+                raise SconesError(
+                    f"Nothing would carry the decision out: {broken}", "Somebody changed the platform by hand. See what: scones aws diff"
+                )
+
+    def _broken_rule(self, rule: str, function: str) -> str | None:
+        events = self._target.client("events")
+        try:
+            if events.describe_rule(Name=rule)["State"] != "ENABLED":
+                return f"the rule {rule} is disabled"
+            targets = events.list_targets_by_rule(Rule=rule)["Targets"]
+        except events.exceptions.ResourceNotFoundException:
+            return f"the rule {rule} is gone"
+        except ClientError as error:
+            if _is_denied(error):
+                return None
+            raise
+        return None if any(target["Arn"].endswith(f":{function}") for target in targets) else f"the rule {rule} does not name {function}"
+
+    def _broken_permission(self, function: str) -> str | None:
+        client = self._target.client("lambda")
+        try:
+            policy = client.get_policy(FunctionName=function)["Policy"]
+        except client.exceptions.ResourceNotFoundException:
+            return f"the function {function} is gone, or the rule may not invoke it"
+        except ClientError as error:
+            if _is_denied(error):
+                return None
+            raise
+        return None if "events.amazonaws.com" in policy else f"the rule may not invoke the function {function}"
+
     def history(self) -> list[Deployment]:
         """Return what was deployed, newest first, as far back as the deploying function's log is kept."""
         found = []
@@ -190,12 +232,12 @@ class Production:
         """Return what the event of a decision would set off, now.
 
         Raises:
-            SconesError: There is no deploying function.
+            SconesError: It would set off nothing.
         """
         from lambdas.deploy_inference_workflow.registry import ModelPackageArn
         from lambdas.deploy_inference_workflow.registry import Registry as PackageRegistry
 
-        self.function_name()
+        self.check_decisions_arrive()
         state = self.stack().settle()
         serving = None if state is None or not state.serves else state.parameters["ModelPackageArn"]
         if decision == "Approved":
@@ -261,6 +303,10 @@ class Production:
                 on_status(f"stack {self.stack_name}: {status}")
             time.sleep(pause)
             pause = min(pause * 1.2, 5.0)
+
+
+def _is_denied(error: ClientError) -> bool:
+    return "AccessDenied" in error.response["Error"]["Code"]
 
 
 def now() -> str:

@@ -49,6 +49,35 @@ def document(inventory: Inventory, delete_data: bool) -> dict[str, Any]:
     }
 
 
+def orphans(session: Any, parameters: PlatformParameters, inventory: Inventory) -> tuple[str, ...]:
+    """Return what a platform stack that was deleted by hand has left behind, which belongs to no stack."""
+
+    from infrastructure.adoption import Adoption
+    from lambdas.deploy_inference_workflow.errors import DeploymentError
+    from lambdas.deploy_inference_workflow.stacks import Stack
+
+    if any(stack.name == parameters.stack_name for stack in inventory.stacks):
+        return ()
+    stack = Stack(session.client("cloudformation"), parameters.stack_name, lambda: 0.0)
+    try:
+        found = Adoption(session, stack, parameters.project, parameters.stage, parameters.for_template()).found()
+    except DeploymentError:
+        # What has the name and is not the project's is nobody's to remove here.
+        return ()
+    return tuple(f"{item.type} {value}" for item in found for value in item.identifier.values())
+
+
+def print_orphans(console: Console, found: tuple[str, ...], *, aws: bool) -> None:
+    """Print what belongs to no stack, so that no removal takes it."""
+    if found:
+        option = " --aws" if aws else ""
+        console.print(
+            f"[bold]Belongs to no stack, and is not touched:[/] {', '.join(found)}. The platform was deleted by hand; scones aws bootstrap{option} "
+            f"takes this into a stack again, and scones aws destroy{option} --delete-data after that takes it away.",
+            soft_wrap=True,
+        )
+
+
 def left_costs(inventory: Inventory) -> Estimate:
     """Return what the data costs a month that an inventory holds."""
     from infrastructure.costs import Usage, estimate_stacks
@@ -94,10 +123,10 @@ def print_plan(console: Console, inventory: Inventory, delete_data: bool) -> Non
     console.print("Untouched: the logs of jobs in /aws/sagemaker/ProcessingJobs and TrainingJobs, which other projects may share.")
 
 
-def print_left(console: Console, inventory: Inventory, project: str, *, aws: bool) -> None:
-    """Print what is there after a removal, and what it costs."""
+def print_left(console: Console, inventory: Inventory, project: str, *, aws: bool, but: bool = False) -> None:
+    """Print what is there after a removal, and what it costs; `but`: something else is left, which is said after this."""
     if inventory.is_empty:
-        console.print(f"Nothing of the project {project} is left.")
+        console.print(f"No stack of the project {project} is left." if but else f"Nothing of the project {project} is left.")
         return
     option = " --aws" if aws else ""
     if not inventory.holds_only_data:

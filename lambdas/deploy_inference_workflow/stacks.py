@@ -44,13 +44,14 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class StackState:
-    """A stack as CloudFormation describes it; `protected` against deletion or not."""
+    """A stack as CloudFormation describes it; `protected` against deletion or not, `role_arn` is the role that CloudFormation took for it last."""
 
     stack_id: str
     status: str
     parameters: Mapping[str, str]
     outputs: Mapping[str, str]
     protected: bool = False
+    role_arn: str | None = None
 
     @property
     def serves(self) -> bool:
@@ -129,6 +130,7 @@ class Stack:
             {item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", [])},
             {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])},
             stack.get("EnableTerminationProtection", False),
+            stack.get("RoleARN"),
         )
 
     def settle(self) -> StackState | None:
@@ -168,7 +170,7 @@ class Stack:
             if state is not None and desired.token and state.status in _TAKEN_BACK and self._last_token(state) == desired.token:
                 raise self._failure(state)
             if state is not None and state.is_leftover:
-                self.delete(state)
+                self.delete(state, desired.role_arn)
                 continue
             self.check_updatable(state)
             change = self._request(state, desired)
@@ -189,15 +191,17 @@ class Stack:
                 f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then try again."
             )
 
-    def delete(self, state: StackState) -> None:
+    def delete(self, state: StackState, role_arn: str | None = None) -> None:
         """Deletes the stack that `state` describes, and waits until it is gone.
+
+        CloudFormation takes `role_arn` for it, or without one the role that it took last: that one may be gone by now.
 
         Raises:
             StackNotUpdatableError: something in it cannot be deleted; the message has the reasons.
             DeploymentInProgressError: time is over before it is gone.
         """
         # By its id: by name this could hit a stack that somebody else has just created in its place.
-        self._client.delete_stack(StackName=state.stack_id)
+        self._client.delete_stack(StackName=state.stack_id, **({"RoleARN": role_arn} if role_arn else {}))
         self._wait_until_deleted(state.stack_id)
 
     def _request(self, state: StackState | None, desired: Desired) -> Change | None:

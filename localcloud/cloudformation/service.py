@@ -33,6 +33,7 @@ from localcloud.database import Document
 from localcloud.errors import ServiceError
 from localcloud.iam.callers import caller
 from localcloud.iam.principals import session_of
+from localcloud.iam.trust import can_assume
 from localcloud.object_store import ObjectAccessDenied, ObjectNotFound
 from localcloud.service import Params, Service
 from localcloud.settings import HOST
@@ -112,6 +113,7 @@ class CloudFormationService(Service):
 
     def create_stack(self, params: Params) -> Params:
         """Create a stack in the background."""
+        self._check_role(params)
         name = _checked_name(params["StackName"])
         if params.get("OnFailure") is not None and params.get("DisableRollback") is not None:
             raise validation_error("Either DisableRollback or OnFailure can be specified, not both.")
@@ -144,6 +146,7 @@ class CloudFormationService(Service):
         return self._update(params)
 
     def _update(self, params: Params, largest: int = MAX_BODY_BYTES) -> Params:
+        self._check_role(params)
         name = params["StackName"]
         stack = self.state.stack(name)
         if stack is None or stack["StackStatus"] in ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS"):
@@ -207,6 +210,7 @@ class CloudFormationService(Service):
 
     def delete_stack(self, params: Params) -> None:
         """Delete a stack in the background; one that does not exist is deleted already."""
+        self._check_role(params)
         with self.state.lock:
             stack = self.state.stack(params["StackName"])
             if stack is None or stack["StackStatus"] in ("DELETE_COMPLETE", "DELETE_IN_PROGRESS"):
@@ -254,6 +258,7 @@ class CloudFormationService(Service):
 
     def continue_update_rollback(self, params: Params) -> Params:
         """Try a failed rollback of an update again."""
+        self._check_role(params)
         with self.state.lock:
             stack = self._stack(params["StackName"])
             stack_id = stack["StackId"]
@@ -279,6 +284,7 @@ class CloudFormationService(Service):
 
     def rollback_stack(self, params: Params) -> Params:
         """Roll back a create or update that failed with rollback disabled."""
+        self._check_role(params)
         with self.state.lock:
             stack = self._stack(params["StackName"])
             stack_id, status = stack["StackId"], stack["StackStatus"]
@@ -545,6 +551,7 @@ class CloudFormationService(Service):
 
     def create_change_set(self, params: Params) -> Params:
         """Work out what a create, an update or an import would do."""
+        self._check_role(params)
         kind = params.get("ChangeSetType") or "UPDATE"
         if kind != "IMPORT" and params.get("ResourcesToImport"):
             raise validation_error("ResourcesToImport can only be specified for a change set of type IMPORT.")
@@ -732,6 +739,11 @@ class CloudFormationService(Service):
                 self.state.change_sets.update(item["ChangeSetId"], ExecutionStatus="OBSOLETE")
 
     # --- help ---------------------------------------------------------------------------------------------------------------------------------
+
+    def _check_role(self, params: Params) -> None:
+        role = params.get("RoleARN")
+        if role and not can_assume(self.cloud, role, _SERVICE):
+            raise validation_error(f"Role {role} is invalid or cannot be assumed")
 
     def _stack(self, name_or_id: str) -> Document:
         stack = self.state.stack(name_or_id)

@@ -19,12 +19,15 @@ from scones.groups import Group
 from scones.options import Context, Folder, command_options, settings_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from infrastructure.bootstrap import Plan
     from infrastructure.cicd import CicdParameters
     from infrastructure.costs import Estimate, Usage
     from infrastructure.deploy import PlatformParameters
+    from infrastructure.removal import Inventory
     from pipelines.settings import Settings
 
 #: For everything that a command has CloudFormation do.
@@ -269,29 +272,47 @@ def destroy(
     say(f"{place}: what is there of the project {project}? ...")
     removal = Removal(context.target.session, view.names(settings, parameters), STACK_SECONDS, say)
     found = removal.inventory()
-    result = {"target": place, "project": project, "delete_data": delete_data, "before": view.document(found, delete_data)}
+    orphans = view.orphans(context.target.session, parameters, found)
+    result = {
+        "target": place,
+        "project": project,
+        "delete_data": delete_data,
+        "before": view.document(found, delete_data),
+        "orphans": orphans,
+    }
     if found.running:
         raise SconesError(
             f"The pipeline runs: {', '.join(arn.rpartition('/')[2] for arn in found.running)}; nothing was removed",
             "Wait for it (scones status), or stop it: aws sagemaker stop-pipeline-execution --pipeline-execution-arn " + found.running[0],
         )
+
+    def left(inventory: Inventory) -> Callable[[Console], None]:
+        def human(console: Console) -> None:
+            view.print_left(console, inventory, project, aws=context.aws, but=bool(orphans))
+            view.print_orphans(console, orphans, aws=context.aws)
+
+        return human
+
+    def planned(console: Console) -> None:
+        view.print_plan(console, found, delete_data)
+        view.print_orphans(console, orphans, aws=context.aws)
+
     if found.is_empty or (found.holds_only_data and not delete_data):
-        context.output.result(
-            {**result, "outcome": "nothing to do"}, lambda console: view.print_left(console, found, project, aws=context.aws)
-        )
+        context.output.result({**result, "outcome": "nothing to do"}, left(found))
         return
     check_protection(found, delete_data=delete_data)
+    removal.check_role(found)
     if dry_run:
-        context.output.result({**result, "outcome": "planned"}, lambda console: view.print_plan(console, found, delete_data))
+        context.output.result({**result, "outcome": "planned"}, planned)
         say("Nothing was removed (--dry-run).")
         return
-    view.print_plan(context.output.notes(), found, delete_data)
+    planned(context.output.notes())
     if not named(f"To remove it, type the project's name ({project})", project, confirm, "--confirm"):
         raise SconesError("That is not the project's name; nothing was removed", exit_code=ExitCode.FAILED)
     removal.run(found, delete_data=delete_data)
-    left = removal.inventory()
-    result |= {"outcome": "removed", "left": view.document(left, delete_data)}
-    context.output.result(result, lambda console: view.print_left(console, left, project, aws=context.aws))
+    after = removal.inventory()
+    result |= {"outcome": "removed", "left": view.document(after, delete_data)}
+    context.output.result(result, left(after))
 
 
 def _plan_document(context: Context, parameters: PlatformParameters, plan: Plan, cost: Estimate) -> dict[str, Any]:

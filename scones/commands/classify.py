@@ -47,8 +47,16 @@ def classify(
             f"Nothing is deployed to production yet ({context.target})",
             "Train a model (scones run --data FOLDER, or sample), approve it (scones models approve), then try again.",
         )
-    platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
-    bucket = settings.platform.image_bucket or settings.aws.bucket or platform["ArtifactBucketName"]
+    bucket = settings.platform.image_bucket or settings.aws.bucket
+    if bucket is None:
+        platform = stack_outputs(context.target, settings.aws.platform_stack) or {}
+        if "ArtifactBucketName" not in platform:
+            raise SconesError(
+                f"The platform is gone: there is no stack {settings.aws.platform_stack} ({context.target}), so that no bucket is known to take photos",
+                "Bring it back: scones aws bootstrap. Then production gets its new roles: scones deploy refresh",
+                ExitCode.USAGE,
+            )
+        bucket = platform["ArtifactBucketName"]
     workflow = Workflow(context.target, outputs["StateMachineArn"], bucket, int(outputs.get("MaxImageBytes", MAX_IMAGE_BYTES)))
 
     if dry_run:

@@ -140,7 +140,7 @@ def approve(
     if dry_run:
         _show_plan(context, production, found, "Approved")
         return
-    production.function_name()  # without it nothing would carry the decision out
+    production.check_decisions_arrive()
     approved = registry.decide(found, "Approved", comment)
     sequel = (
         "It is in production already, and gets the platform's code and settings if those have changed; follow it with: scones status"
@@ -168,7 +168,7 @@ def reject(context: Context, version: str, comment: str | None, dry_run: bool, s
         _show_plan(context, production, found, "Rejected")
         return
     if found.in_production:
-        production.function_name()
+        production.check_decisions_arrive()
     rejected = registry.decide(found, "Rejected", comment)
     context.output.result(
         rejected.document(),

@@ -289,6 +289,26 @@ def test_a_workflow_calls_functions_as_its_role(functions: Functions, roles: Rol
     assert "is not authorized to perform: lambda:InvokeFunction" in ended["cause"]
 
 
+def test_a_stack_takes_no_role_that_does_not_trust_cloudformation(region: Any, roles: Roles) -> None:
+    client, iam = region.client("cloudformation"), region.client("iam")
+    template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
+    other = roles.make(allow("sqs:*"))
+    iam.update_assume_role_policy(RoleName=other.rpartition("/")[2], PolicyDocument=trust({"Service": "lambda.amazonaws.com"}))
+    client.create_stack(StackName="trusting", TemplateBody=template)
+    client.get_waiter("stack_create_complete").wait(StackName="trusting", WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    for role in (other, f"arn:aws:iam::{ACCOUNT}:role/none"):
+        for operation, request in (
+            (client.create_stack, {"StackName": "untrusted", "TemplateBody": template}),
+            (
+                client.create_change_set,
+                {"StackName": "untrusted", "ChangeSetName": "c", "ChangeSetType": "CREATE", "TemplateBody": template},
+            ),
+            (client.update_stack, {"StackName": "trusting", "TemplateBody": template}),
+            (client.delete_stack, {"StackName": "trusting"}),
+        ):
+            assert "is invalid or cannot be assumed" in refused(operation, "ValidationError", RoleARN=role, **request)
+
+
 def test_a_stack_is_made_as_its_role_and_else_as_who_asked(region: Any, roles: Roles) -> None:
     template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
     client = region.client("cloudformation")

@@ -200,12 +200,9 @@ def test_people_are_told_by_the_alarm_of_what_is_counted(product: Product) -> No
         told = json.loads(product.told(f'"AlarmName": "scones-{alarm}"', '"NewStateValue": "ALARM"'))
         assert "1 datapoint" in told["NewStateReason"]
     states = {alarm["AlarmName"]: alarm["StateValue"] for alarm in product.client("cloudwatch").describe_alarms()["MetricAlarms"]}
-    assert {name for name, state in states.items() if state != "ALARM"} == {
-        "scones-production-5xx",
-        "scones-production-latency",
-        "scones-review-depth",
-        "scones-classify-timeouts",
-    }
+    # Whether the two broken versions before were in two neighbouring minutes, which is what 5xx looks at, is chance.
+    quiet = {"scones-production-latency", "scones-review-depth", "scones-classify-timeouts"}
+    assert {name for name, state in states.items() if state != "ALARM"} - {"scones-production-5xx"} == quiet
 
 
 def test_production_goes_on_with_a_platform_that_was_deleted_by_hand_and_came_back(product: Product, poll: Callable[..., Any]) -> None:

@@ -175,6 +175,11 @@ def test_a_platform_whose_stack_was_deleted_by_hand_comes_back_with_all_that_it_
     group = sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"][0]["ModelPackageGroupArn"]
     client.delete_stack(StackName=PLATFORM)
     poll(lambda: PLATFORM not in stacks(region))
+    assert scones("aws", "destroy", "--delete-data", "--json", "--dry-run").document["orphans"] == [
+        f"AWS::S3::Bucket {BUCKET}",
+        f"AWS::SageMaker::ModelPackageGroup {group}",
+    ]
+    assert f"Belongs to no stack, and is not touched: AWS::S3::Bucket {BUCKET}" in scones("aws", "destroy").stdout
     s3.delete_bucket_lifecycle(Bucket=BUCKET)
     plan = scones("aws", "bootstrap", "--dry-run", "--json").document
     assert (plan["steps"], {(change["action"], change["physical_id"]) for change in plan["changes"]}) == (

@@ -118,6 +118,9 @@ def test_a_dry_run_shows_roles_builds_and_costs_and_leaves_nothing(region: Regio
     assert types >= {"AWS::CodePipeline::Pipeline", "AWS::CodeBuild::Project", "AWS::IAM::Role"}
     assert {line["what"] for line in plan["costs"]["lines"]} >= {"CodePipeline", "CodeBuild"}
     assert STACK not in stacks(region)
+    # The plan that was dropped was a stack for a moment, which nobody has deleted.
+    (delivery,) = (item for item in scones("aws", "diff", "--json").document if item["stack"] == STACK)
+    assert (delivery["status"], delivery["reason"]) == (None, None)
 
 
 def test_a_delivery_that_cannot_be_made_leaves_nothing_and_the_next_try_makes_it(region: Region) -> None:

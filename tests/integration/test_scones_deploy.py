@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,30 @@ def test_a_rejection_says_what_it_sets_off(product: Product, versions: list[str]
     poll(lambda: serving(product) == versions[1])
     assert "the newest other approved version takes its place" in scones("models", "reject", "2").stdout
     poll(lambda: serving(product) == versions[0])
+
+
+def test_a_decision_that_would_reach_nobody_is_refused_and_one_that_was_made_elsewhere_is_a_dead_letter(product: Product) -> None:
+    events, functions = product.client("events"), product.client("lambda")
+    function, rule = product.outputs.deploy_function_name, product.outputs.approval_rule_name
+    arn, letters = product.register(), len(product.dead_letters())
+
+    def said(*arguments: str) -> str:
+        error = refused("models", "approve", arn, *arguments)
+        assert "scones aws diff" in str(error.hint)
+        return error.message
+
+    events.disable_rule(Name=rule)
+    assert f"the rule {rule} is disabled" in said()
+    assert f"the rule {rule} is disabled" in said("--dry-run")
+    events.enable_rule(Name=rule)
+    (target,) = events.list_targets_by_rule(Rule=rule)["Targets"]
+    events.remove_targets(Rule=rule, Ids=[target["Id"]])
+    assert f"the rule {rule} does not name {function}" in said()
+    events.put_targets(Rule=rule, Targets=[target])
+    (statement,) = json.loads(functions.get_policy(FunctionName=function)["Policy"])["Statement"]
+    functions.remove_permission(FunctionName=function, StatementId=statement["Sid"])
+    assert "the rule may not invoke it" in said()
+    # In Studio nobody is asked; the queue's policy lets the event in.
+    product.decide(arn)
+    poll(lambda: len(product.dead_letters()) > letters)
+    assert product.dead_letters()[-1]["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_PERMISSIONS"

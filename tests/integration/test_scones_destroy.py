@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +151,22 @@ def test_bootstrap_brings_the_rest_back_to_the_same_data(product: Product) -> No
     arn = product.client("sagemaker").list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"][0]["ModelPackageArn"]
     product.decide(arn)
     product.settled("CREATE_COMPLETE", arn)
+
+
+def test_with_a_platform_that_was_deleted_by_hand_nothing_is_removed_before_it_is_back(product: Product, tmp_path: Path) -> None:
+    client = product.client("cloudformation")
+    client.delete_stack(StackName="scones-platform")
+    product.wait(lambda: "scones-platform" not in stacks(product))
+    assert "with it the role that takes the stack scones-inference away; nothing was removed" in refused("--dry-run").message
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"x")
+    error = scones("classify", str(photo)).error
+    assert isinstance(error, SconesError)
+    assert (error.exit_code, "scones aws bootstrap" in str(error.hint)) == (ExitCode.USAGE, True)
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "created"
+    # Production has roles that are gone: that is a difference, and the next deployment's to mend.
+    production = next(stack for stack in scones("aws", "diff", "--json").document if stack["stack"] == "scones-inference")
+    assert any(item["name"] == "Role" for change in production["changes"] for item in change["properties"])
 
 
 def test_a_protected_stack_is_refused_before_anything_is_gone(product: Product) -> None:
