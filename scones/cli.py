@@ -13,7 +13,7 @@ import click
 
 from scones.errors import ExitCode, SconesError
 from scones.groups import Group
-from scones.project import Invocation, with_state_dir
+from scones.project import Invocation, as_typed
 
 #: Command → (module:attribute, help line). The help lines stand here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -104,7 +104,7 @@ def main() -> None:
 def _fail(failure: _Failure, arguments: list[str], invocation: Invocation) -> None:
     hint = failure.hint
     if hint and invocation.state_dir is not None:
-        hint = with_state_dir(hint, invocation.state_dir)
+        hint = as_typed(hint, invocation.state_dir, aws=invocation.aws)
     if "--json" in arguments:
         import json
 

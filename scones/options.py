@@ -29,8 +29,8 @@ class Context:
     dry_run: bool = False
 
     def hint(self, text: str) -> str:
-        """Return a hint whose commands work on this state folder."""
-        return project.with_state_dir(text, self.state_dir)
+        """Return a hint whose commands go on where this one is."""
+        return project.as_typed(text, self.state_dir, aws=self.aws)
 
     @functools.cached_property
     def target(self) -> target.Target:
@@ -71,7 +71,7 @@ def command_options(*, needs_target: bool = True) -> Callable[[Function], Functi
             context = Context(Output(as_json), (state_dir or project.state_dir()).resolve(), aws, kwargs.get("dry_run", False))
             invocation = click.get_current_context().find_object(project.Invocation)
             if invocation is not None:
-                invocation.state_dir = context.state_dir
+                invocation.state_dir, invocation.aws = context.state_dir, aws
             return function(*args, context=context, **kwargs)
 
         decorated: Any = click.option(

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+#: A command in a hint that works on AWS too, up to where its options begin; unless it says so already.
+_ON_AWS = re.compile(
+    r"(?<![\w-])scones (?:(?:models|deploy|cicd) [a-z]+|aws (?:bootstrap|diff|destroy)|stage|run|status|logs|classify)\b(?![^.,;)`]* --aws)"
+)
 #: A command in a hint, up to where its options begin.
 _COMMAND = re.compile(
     r"(?<![\w-])scones (?:(?:models|deploy|aws|cicd|config) [a-z]+|demo|up|down|stage|run|status|logs|classify|mlflow)\b(?! --state-dir)"
@@ -22,6 +26,7 @@ class Invocation:
     """What the entry point has to know of a command that failed."""
 
     state_dir: Path | None = None
+    aws: bool = False
 
 
 def command() -> str:
@@ -44,6 +49,11 @@ def with_state_dir(text: str, folder: Path) -> str:
         return text
     option = f" --state-dir {shlex.quote(str(folder))}"
     return _COMMAND.sub(lambda found: found[0] + option, text)
+
+
+def as_typed(text: str, folder: Path, *, aws: bool) -> str:
+    """Return a hint whose commands go on where this one was: on its state folder, and on AWS when it was there."""
+    return _ON_AWS.sub(lambda found: f"{found[0]} --aws", text) if aws else with_state_dir(text, folder)
 
 
 def state_dir() -> Path:

@@ -82,7 +82,7 @@ class Registry:
             if str(found.number) == version.lstrip("v"):
                 return found
         there = ", ".join(str(found.number) for found in versions) or "none yet; make one: scones run"
-        raise SconesError(f"There is no version '{version}' in the group {self.group}", f"Versions: {there}", ExitCode.USAGE)
+        raise SconesError(f"There is no version '{version}' in the group {self.group} ({self._target})", f"Versions: {there}", ExitCode.USAGE)
 
     def newest_pending(self) -> ModelVersion:
         """Return the newest version that waits for approval.
@@ -103,7 +103,7 @@ class Registry:
                     f"To go back to it all the same, name it: scones models approve {found.number}. To an Approved one: scones deploy rollback",
                     ExitCode.USAGE,
                 )
-        raise SconesError("No version waits for approval", "List them: scones models list", ExitCode.USAGE)
+        raise SconesError(f"No version waits for approval ({self._target})", "List them: scones models list", ExitCode.USAGE)
 
     def decide(self, version: ModelVersion, decision: Decision, comment: str | None) -> ModelVersion:
         """Set a version's approval status, as a person does in Studio; the event that follows does the rest."""

@@ -249,7 +249,7 @@ def test_a_failing_test_is_explained_with_the_end_of_its_log(region: Region, pro
     assert status["delivery"]["status"] == "Failed"
     assert any("tested" in line and "No such file" in line for line in status["log_tail"])
     text = scones("cicd", "status").stdout
-    for words in ("Test failed:", "No such file", "all of it: scones cicd logs Test", "Mend it and push again."):
+    for words in ("Test failed:", "No such file", "all of it: scones cicd logs --aws Test", "Mend it and push again."):
         assert words in text
     assert "No such file" in scones("cicd", "logs").stdout
 

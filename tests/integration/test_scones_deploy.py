@@ -129,7 +129,7 @@ def test_rollback_deploys_the_version_that_served_before(product: Product, versi
     answer = scones("deploy", "rollback")
     assert answer.error is None
     assert "Version 1 is in production (updated" in answer.stdout
-    assert "scones models reject 2" in answer.stdout
+    assert "scones models reject --aws 2" in answer.stdout
     assert serving(product) == versions[0]
     # And back again: what served before is the second one now.
     assert scones("deploy", "rollback", "--json").document["to"]["version"] == 2

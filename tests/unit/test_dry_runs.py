@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from scones import local
 from scones.cli import cli
 from scones.errors import ExitCode, SconesError
-from scones.project import state_dir, with_state_dir
+from scones.project import as_typed, state_dir, with_state_dir
 from staging.sample import write_sample
 
 #: Commands without --dry-run, and why they need none.
@@ -62,6 +62,20 @@ def test_a_hint_names_the_state_folder_with_every_command(tmp_path: Path) -> Non
     assert both == f"scones status{option}, scones models list{option}"
     assert with_state_dir(both, folder) == both
     assert with_state_dir("the stack scones-inference of scones ran", folder) == "the stack scones-inference of scones ran"
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed"),
+    [
+        ("List them: scones models list", "List them: scones models list --aws"),
+        ("scones run --data FOLDER, then scones status.", "scones run --aws --data FOLDER, then scones status --aws."),
+        ("Make it: scones cicd deploy --aws", "Make it: scones cicd deploy --aws"),
+        ("scones run --data FOLDER --aws; scones config show", "scones run --data FOLDER --aws; scones config show"),
+        ("the stack scones-inference; `scones aws costs`", "the stack scones-inference; `scones aws costs`"),
+    ],
+)
+def test_hints_of_a_command_on_aws_stay_there(hint: str, typed: str, tmp_path: Path) -> None:
+    assert as_typed(hint, tmp_path, aws=True) == typed
 
 
 def contents(folder: Path) -> dict[str, bytes]:
