@@ -446,12 +446,12 @@ def test_every_type_is_made_changed_put_back_and_deleted(stacks: Stacks, region:
     answer = region.client("lambda").invoke(FunctionName=stacks.outputs("first")["Function"], Payload=b'"hello"')
     assert json.loads(answer["Payload"].read()) == {"suffix": "one", "number": "5", "event": "hello"}
     assert created["Tags"] == tags
-    assert stacks.drifted("first") == []
+    assert [(d["LogicalResourceId"], d["PropertyDifferences"]) for d in stacks.drifted("first")] == []
     assert {"Key": "team", "Value": "scones"} in region.client("s3").get_bucket_tagging(Bucket=stacks.outputs("first")["Bucket"])["TagSet"]
 
     assert stacks.update("first", Parameters=suffix("two"))["StackStatus"] == "UPDATE_COMPLETE", stacks.reasons("first")
     assert stacks.outputs("first")["Said"] == "TWOtrue"
-    assert stacks.drifted("first") == []
+    assert [(d["LogicalResourceId"], d["PropertyDifferences"]) for d in stacks.drifted("first")] == []
     updated = observed(region, stacks.resources("first"), "first")
     assert stacks.create("second", EVERYTHING, Parameters=suffix("two"), Tags=tags)["StackStatus"] == "CREATE_COMPLETE", stacks.reasons(
         "second"
@@ -615,6 +615,7 @@ def test_drift_is_what_differs_from_what_the_template_sets(stacks: Stacks, regio
 Resources:
   Rule: {Type: AWS::Events::Rule, Properties: {ScheduleExpression: rate(1 day), State: ENABLED}}
   Queue: {Type: AWS::SQS::Queue}
+  Unread: {Type: AWS::SSM::Parameter, Properties: {Type: String, Value: x}}
   Policy:
     Type: AWS::SQS::QueuePolicy
     Properties:
@@ -646,14 +647,15 @@ Resources:
     client = stacks.client
     described = {item["LogicalResourceId"]: item for item in client.describe_stack_resources(StackName="drift")["StackResources"]}
     assert described["Rule"]["DriftInformation"]["StackResourceDriftStatus"] == "MODIFIED"
-    assert described["Queue"]["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
+    assert described["Queue"]["DriftInformation"]["StackResourceDriftStatus"] == "IN_SYNC"
+    assert described["Unread"]["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
     only = client.describe_stack_resource_drifts(StackName="drift", StackResourceDriftStatusFilters=["DELETED"])["StackResourceDrifts"]
     assert [item["LogicalResourceId"] for item in only] == ["Policy"]
     region.client("events").delete_rule(Name=rule)
     found = client.detect_stack_resource_drift(StackName="drift", LogicalResourceId="Rule")["StackResourceDrift"]
     assert found["StackResourceDriftStatus"] == "DELETED"
     assert "Resource Nothing does not exist" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Nothing")
-    assert "not supported by localcloud" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Queue")
+    assert "not supported by localcloud" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Unread")
     assert "does not exist" in refused(client.describe_stack_drift_detection_status, StackDriftDetectionId="0" * 36)
     assert (
         stacks.create("undriftable", "Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: '!'}}}")["StackStatus"]

@@ -180,6 +180,46 @@ def test_what_was_changed_by_hand_is_found(
         assert any(item["path"].startswith(path) for item in new[resource]["differences"]), new[resource]["differences"]
 
 
+def test_what_an_auditor_changed_is_found(product: Product, known: set[str]) -> None:
+    """What nobody sees at once, as all still works; all changed, then looked at, as one look costs more than the changes."""
+    c, bucket = product.client, product.outputs.artifact_bucket_name
+    c("lambda").remove_permission(
+        FunctionName="scones-deploy-inference-workflow", StatementId=physical(product, "scones-platform", "DeployFunctionPermission")
+    )
+    c("sqs").delete_queue(QueueUrl=physical(product, "scones-platform", "EventDeadLetterQueue"))
+    c("sns").delete_topic(TopicArn=physical(product, "scones-platform", "NotificationTopic"))
+    c("logs").delete_log_group(logGroupName=physical(product, "scones-platform", "DeployFunctionLogGroup"))
+    c("logs").put_retention_policy(logGroupName=physical(product, STACK, "SmokeTestLogGroup"), retentionInDays=1)
+    c("s3").delete_bucket_encryption(Bucket=bucket)
+    c("s3").delete_bucket_lifecycle(Bucket=bucket)
+    c("s3").delete_bucket_ownership_controls(Bucket=bucket)
+    c("cloudwatch").disable_alarm_actions(AlarmNames=["scones-approval-events-dead-letters"])
+    c("cloudwatch").put_dashboard(DashboardName=physical(product, STACK, "Dashboard"), DashboardBody='{"widgets": []}')
+    c("sqs").set_queue_attributes(QueueUrl=physical(product, STACK, "ReviewQueue"), Attributes={"MessageRetentionPeriod": "60"})
+    machine = physical(product, STACK, "StateMachine")
+    c("stepfunctions").update_state_machine(stateMachineArn=machine, loggingConfiguration={"level": "OFF"})
+    found = {
+        (item["resource"], item["status"]): {difference["path"].split("/")[1] for difference in item["differences"]}
+        for stack in scones("aws", "diff", "--json").document
+        for item in (stack["drift"] or {"resources": ()})["resources"]
+        if item["resource"] not in known - {"StateMachine", "ArtifactBucket"}
+    }
+    assert found == {
+        ("DeployFunctionPermission", "DELETED"): set(),
+        ("EventDeadLetterQueue", "DELETED"): set(),
+        ("EventDeadLetterQueuePolicy", "DELETED"): set(),
+        ("NotificationTopic", "DELETED"): set(),
+        ("NotificationTopicPolicy", "DELETED"): set(),
+        ("DeployFunctionLogGroup", "DELETED"): set(),
+        ("SmokeTestLogGroup", "MODIFIED"): {"RetentionInDays"},
+        ("ArtifactBucket", "MODIFIED"): {"BucketEncryption", "LifecycleConfiguration", "OwnershipControls", "PublicAccessBlockConfiguration"},
+        ("DeadLetterAlarm", "MODIFIED"): {"ActionsEnabled"},
+        ("Dashboard", "MODIFIED"): {"DashboardBody"},
+        ("ReviewQueue", "MODIFIED"): {"MessageRetentionPeriod"},
+        ("StateMachine", "MODIFIED"): {"LoggingConfiguration", "RoleArn"},
+    }
+
+
 def test_people_read_it(product: Product) -> None:
     answer = scones("aws", "diff", "--exit-code")
     assert isinstance(answer.error, SystemExit)

@@ -183,11 +183,13 @@ def _put_tags(client: Any, bucket: str, value: Json) -> None:
 
 
 def _put_encryption(client: Any, bucket: str, value: Json) -> None:
-    rules = [
-        {"ApplyServerSideEncryptionByDefault" if key == "ServerSideEncryptionByDefault" else key: item for key, item in rule.items()}
-        for rule in value["ServerSideEncryptionConfiguration"]
-    ]
+    rules = [encryption_rule(rule) for rule in value["ServerSideEncryptionConfiguration"]]
     client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
+
+
+def encryption_rule(rule: Json) -> dict[str, Json]:
+    """Return a template's rule for encryption in the API's words."""
+    return {"ApplyServerSideEncryptionByDefault" if key == "ServerSideEncryptionByDefault" else key: item for key, item in rule.items()}
 
 
 def _put_cors(client: Any, bucket: str, value: Json) -> None:
@@ -198,11 +200,12 @@ def _put_cors(client: Any, bucket: str, value: Json) -> None:
 
 def _put_lifecycle(client: Any, bucket: str, value: Json) -> None:
     client.put_bucket_lifecycle_configuration(
-        Bucket=bucket, LifecycleConfiguration={"Rules": [_lifecycle_rule(rule) for rule in value["Rules"]]}
+        Bucket=bucket, LifecycleConfiguration={"Rules": [lifecycle_rule(rule) for rule in value["Rules"]]}
     )
 
 
-def _lifecycle_rule(rule: Json) -> dict[str, Json]:
+def lifecycle_rule(rule: Json) -> dict[str, Json]:
+    """Return a template's lifecycle rule in the API's words."""
     result: dict[str, Json] = {"Status": rule["Status"]}
     if "Id" in rule:
         result["ID"] = rule["Id"]
