@@ -212,7 +212,12 @@ def test_what_an_auditor_changed_is_found(product: Product, known: set[str]) -> 
         ("NotificationTopicPolicy", "DELETED"): set(),
         ("DeployFunctionLogGroup", "DELETED"): set(),
         ("SmokeTestLogGroup", "MODIFIED"): {"RetentionInDays"},
-        ("ArtifactBucket", "MODIFIED"): {"BucketEncryption", "LifecycleConfiguration", "OwnershipControls", "PublicAccessBlockConfiguration"},
+        ("ArtifactBucket", "MODIFIED"): {
+            "BucketEncryption",
+            "LifecycleConfiguration",
+            "OwnershipControls",
+            "PublicAccessBlockConfiguration",
+        },
         ("DeadLetterAlarm", "MODIFIED"): {"ActionsEnabled"},
         ("Dashboard", "MODIFIED"): {"DashboardBody"},
         ("ReviewQueue", "MODIFIED"): {"MessageRetentionPeriod"},
