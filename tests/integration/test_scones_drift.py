@@ -234,6 +234,22 @@ def test_people_read_it(product: Product) -> None:
     assert ADMINISTRATOR in text
 
 
+def test_the_platform_is_put_back(product: Product) -> None:
+    """What CloudFormation compares is as the template says again; what only `diff` sees is still told."""
+    assert "Put it back (shown first): scones aws bootstrap --revert-drift" in scones("aws", "diff").stdout
+    # Without the option there is nothing to do: CloudFormation compares templates.
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "unchanged"
+    plan = " ".join(scones("aws", "bootstrap", "--revert-drift", "--dry-run").stdout.split())
+    assert "+ EventDeadLetterQueue AWS::SQS::Queue add" in plan
+    assert "State DISABLED → ENABLED" in plan
+    assert scones("aws", "bootstrap", "--revert-drift", "--yes", "--json").document["outcome"] == "updated"
+    # Nothing that is compared is left; of a role that the template gives no managed policies, none is taken.
+    assert [(item["resource"], item["differences"][0]["actual"]) for item in drift("scones-platform")["resources"]] == [
+        ("WorkflowRole", ADMINISTRATOR)
+    ]
+    assert scones("aws", "bootstrap", "--revert-drift", "--yes", "--json").document["outcome"] == "unchanged"
+
+
 def test_a_stack_that_was_deleted_is_no_stack_that_never_was(product: Product) -> None:
     product.client("cloudformation").delete_stack(StackName=STACK)
     poll(lambda: not product.stack())
