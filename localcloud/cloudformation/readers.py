@@ -6,6 +6,7 @@ as with those that AWS's API does not give back (a function's code).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -84,6 +85,22 @@ def _role(clients: Clients, physical_id: str, properties: Properties) -> Propert
     return actual
 
 
+def _inline_policy(clients: Clients, physical_id: str, properties: Properties) -> Properties | None:
+    iam, name = clients("iam"), properties["PolicyName"]
+    if not properties.get("Roles"):
+        return dict(properties)  # only those of roles are looked at
+    found: dict[str, Json] = {}
+    for role in properties["Roles"]:
+        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+            found[role] = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    if not found:
+        return None
+    # One that differs is as bad as all; the first such is shown.
+    wanted = _comparable(properties["PolicyDocument"])
+    document = next((item for item in found.values() if _comparable(item) != wanted), next(iter(found.values())))
+    return {"PolicyDocument": document, "Roles": list(found)}
+
+
 def _managed_policy(clients: Clients, physical_id: str, properties: Properties) -> Properties:
     iam = clients("iam")
     version = iam.get_policy(PolicyArn=physical_id)["Policy"]["DefaultVersionId"]
@@ -117,6 +134,13 @@ def _permission(clients: Clients, physical_id: str, properties: Properties) -> P
     conditions = {key.lower(): value for operator in statement.get("Condition", {}).values() for key, value in operator.items()}
     names = {"SourceAccount": "aws:sourceaccount", "SourceArn": "aws:sourcearn", "PrincipalOrgID": "aws:principalorgid"}
     return actual | {name: conditions[key] for name, key in names.items() if key in conditions}
+
+
+def _invoke_config(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    found = clients("lambda").get_function_event_invoke_config(FunctionName=properties["FunctionName"], Qualifier=properties["Qualifier"])
+    actual = {key: found[key] for key in ("MaximumEventAgeInSeconds", "MaximumRetryAttempts") if found.get(key) is not None}
+    destinations = {key: value for key, value in (found.get("DestinationConfig") or {}).items() if value}
+    return actual | ({"DestinationConfig": destinations} if destinations else {})
 
 
 def _version(clients: Clients, physical_id: str, properties: Properties) -> Properties:
@@ -315,8 +339,10 @@ READERS: Mapping[str, Reader] = {
     "AWS::CloudWatch::Dashboard": _dashboard,
     "AWS::Events::Rule": _rule,
     "AWS::IAM::ManagedPolicy": _managed_policy,
+    "AWS::IAM::Policy": _inline_policy,
     "AWS::IAM::Role": _role,
     "AWS::Lambda::Alias": _function_alias,
+    "AWS::Lambda::EventInvokeConfig": _invoke_config,
     "AWS::Lambda::Function": _function,
     "AWS::Lambda::Permission": _permission,
     "AWS::Lambda::Version": _version,
@@ -343,10 +369,12 @@ READ: Mapping[str, frozenset[str]] = {
     "AWS::CloudWatch::Dashboard": frozenset(("DashboardBody",)),
     "AWS::Events::Rule": frozenset(("Description", "EventPattern", "RoleArn", "ScheduleExpression", "State", "Targets")),
     "AWS::IAM::ManagedPolicy": frozenset(("PolicyDocument", "Roles")),
+    "AWS::IAM::Policy": frozenset(("PolicyDocument", "Roles")),
     "AWS::IAM::Role": frozenset(
         ("AssumeRolePolicyDocument", "Description", "ManagedPolicyArns", "MaxSessionDuration", "PermissionsBoundary", "Policies")
     ),
     "AWS::Lambda::Alias": frozenset(("Description", "FunctionVersion", "RoutingConfig")),
+    "AWS::Lambda::EventInvokeConfig": frozenset(("DestinationConfig", "MaximumEventAgeInSeconds", "MaximumRetryAttempts")),
     "AWS::Lambda::Function": frozenset(
         ("Architectures", "DeadLetterConfig", "Description", "Environment", "Handler", "MemorySize", "Role", "Runtime", "Timeout", "TracingConfig")
     ),
