@@ -297,10 +297,13 @@ class Stacks:
             Capabilities=CAPABILITIES,
             DeploymentMode="REVERT_DRIFT",
         )["Id"]
-        shown = self.client.describe_change_set(ChangeSetName=change_set)
+        shown = self.client.describe_change_set(ChangeSetName=change_set, IncludePropertyValues=True)
         assert (shown["DeploymentMode"], shown["StackDriftStatus"]) == ("REVERT_DRIFT", "DRIFTED" if shown["Changes"] else "IN_SYNC")
         if shown["Changes"]:
             self.client.execute_change_set(ChangeSetName=change_set)
+        else:
+            assert "didn't contain changes" in shown["StatusReason"]
+            self.client.delete_change_set(ChangeSetName=change_set)
         return self.settled(name), [item["ResourceChange"] for item in shown["Changes"]]
 
     def outputs(self, name: str) -> dict[str, str]:
@@ -665,6 +668,7 @@ Resources:
 """
     assert stacks.create("drift", template)["DriftInformation"] == {"StackDriftStatus": "NOT_CHECKED"}
     assert stacks.drifted("drift") == []
+    assert stacks.revert("drift")[1] == []
     rule, queue = (stacks.resources("drift")[name] for name in ("Rule", "Queue"))
     # Of what the template does not set, nothing is compared.
     region.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="ENABLED", Description="by hand")
@@ -692,6 +696,17 @@ Resources:
     assert described["Unread"]["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
     only = client.describe_stack_resource_drifts(StackName="drift", StackResourceDriftStatusFilters=["DELETED"])["StackResourceDrifts"]
     assert [item["LogicalResourceId"] for item in only] == ["Policy"]
+    _, changes = stacks.revert("drift")
+    assert {item["LogicalResourceId"]: (item["Action"], item["ResourceDriftStatus"]) for item in changes} == {
+        "Rule": ("Modify", "MODIFIED"),
+        "Policy": ("Add", "DELETED"),
+    }
+    (target,) = (detail["Target"] for item in changes for detail in item["Details"] if detail["Target"]["Name"] == "ScheduleExpression")
+    assert (target["BeforeValue"], target["BeforeValueFrom"], target["AfterValue"]) == ("rate(2 days)", "ACTUAL_STATE", "rate(1 day)")
+    assert (target["Drift"]["PreviousValue"], target["Drift"]["ActualValue"]) == ("rate(1 day)", "rate(2 days)")
+    assert stacks.drifted("drift") == []
+    assert region.client("events").describe_rule(Name=rule)["ScheduleExpression"] == "rate(1 day)"
+    assert "Policy" in region.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]
     region.client("events").delete_rule(Name=rule)
     found = client.detect_stack_resource_drift(StackName="drift", LogicalResourceId="Rule")["StackResourceDrift"]
     assert found["StackResourceDriftStatus"] == "DELETED"
