@@ -250,6 +250,20 @@ def test_the_platform_is_put_back(product: Product) -> None:
     assert scones("aws", "bootstrap", "--revert-drift", "--yes", "--json").document["outcome"] == "unchanged"
 
 
+def test_production_is_put_back_with_a_change_set_of_cloudformation(product: Product) -> None:
+    """As docs/aws.md says: the template and the parameters that the stack has."""
+    client = product.client("cloudformation")
+    kept = [{"ParameterKey": name, "UsePreviousValue": True} for name in product.stack()["Parameters"]]
+    request = {"StackName": STACK, "ChangeSetName": "revert-drift"}
+    client.create_change_set(**request, UsePreviousTemplate=True, DeploymentMode="REVERT_DRIFT", Parameters=kept)
+    client.get_waiter("change_set_create_complete").wait(**request)
+    client.execute_change_set(**request)
+    poll(lambda: product.stack()["StackStatus"] == "UPDATE_COMPLETE")
+    # CloudFormation compares neither a function's code nor SageMaker's types.
+    assert {item["resource"] for item in drift(STACK)["resources"]} == {"ImageClassificationFunction", "Endpoint"}
+    assert product.classify()["decision"] == "needs_review"
+
+
 def test_a_stack_that_was_deleted_is_no_stack_that_never_was(product: Product) -> None:
     product.client("cloudformation").delete_stack(StackName=STACK)
     poll(lambda: not product.stack())
