@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from localcloud.cloudformation.providers.s3 import encryption_rule, lifecycle_rule
+from localcloud.cloudformation.providers.s3 import encryption_rule, lifecycle_rule, lifecycle_shown
 
 Json = Any
 Properties = dict[str, Json]
@@ -226,7 +226,7 @@ def _bucket(clients: Clients, physical_id: str, properties: Properties) -> Prope
     lifecycle = _configured(s3.get_bucket_lifecycle_configuration, physical_id, "NoSuchLifecycleConfiguration")
     if lifecycle:
         wanted = (properties.get("LifecycleConfiguration") or {}).get("Rules") or []
-        actual["LifecycleConfiguration"] = {"Rules": _as_written(wanted, lifecycle["Rules"], lifecycle_rule, dict)}
+        actual["LifecycleConfiguration"] = {"Rules": _as_written(wanted, lifecycle["Rules"], lifecycle_rule, lifecycle_shown)}
     return actual
 
 
@@ -240,7 +240,7 @@ def _configured(get: Callable[..., Properties], bucket: str, absent: str) -> Pro
 
 
 def _as_written(wanted: list[Json], found: list[Json], rule: Callable[[Json], Json], shown: Callable[[Json], Json]) -> list[Json]:
-    """Return rules as the template writes them where they are what the API would have been told for that, otherwise as the API says them."""
+    """Return rules as the template writes them where they are what the API would have been told for that, otherwise as *shown* makes them."""
     result = []
     for number, item in enumerate(found):
         asked = rule(wanted[number]) if number < len(wanted) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
@@ -232,6 +233,30 @@ def lifecycle_rule(rule: Json) -> dict[str, Json]:
             {names.get(key, key): _class(item) for key, item in one.items()} for one in rule["NoncurrentVersionTransitions"]
         ]
     return result | {"Filter": _lifecycle_filter(rule)}
+
+
+def lifecycle_shown(rule: Json) -> dict[str, Json]:
+    """Return a lifecycle rule of the API as a template writes it."""
+    shown: dict[str, Json] = {"Id": rule["ID"]} if "ID" in rule else {}
+    shown |= {key: rule[key] for key in ("Status", "AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration") if key in rule}
+    names = {"Days": "ExpirationInDays", "Date": "ExpirationDate"}
+    shown |= {names.get(key, key): _day(value) for key, value in rule.get("Expiration", {}).items()}
+    for section, names in (
+        ("Transitions", {"Days": "TransitionInDays", "Date": "TransitionDate"}),
+        ("NoncurrentVersionTransitions", {"NoncurrentDays": "TransitionInDays"}),
+    ):
+        if rule.get(section):
+            shown[section] = [{names.get(key, key): _day(value) for key, value in one.items()} for one in rule[section]]
+    terms = rule.get("Filter", {}).get("And") or rule.get("Filter") or {}
+    prefix = terms.get("Prefix") or rule.get("Prefix")
+    shown |= {"Prefix": prefix} if prefix else {}
+    shown |= {key: str(terms[key]) for key in ("ObjectSizeGreaterThan", "ObjectSizeLessThan") if key in terms}
+    tags = terms.get("Tags") or ([terms["Tag"]] if "Tag" in terms else [])
+    return shown | ({"TagFilters": tags} if tags else {})
+
+
+def _day(value: Json) -> Json:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _class(value: Json) -> Json:
