@@ -73,15 +73,26 @@ class Bootstrap:
         parameters: what an operator chose.
         assets: what the templates refer to.
         role_arn: role that CloudFormation takes for it; without one, the caller's own rights count, or the role that it took last time.
+        revert_drift: put back what was changed or deleted by hand.
     """
 
-    def __init__(self, session: Any, stack: Stack, parameters: PlatformParameters, assets: Assets, *, role_arn: str | None = None) -> None:
+    def __init__(
+        self,
+        session: Any,
+        stack: Stack,
+        parameters: PlatformParameters,
+        assets: Assets,
+        *,
+        role_arn: str | None = None,
+        revert_drift: bool = False,
+    ) -> None:
         self._s3 = session.client("s3")
         self._stack = stack
         self._change_sets = ChangeSets(session.client("cloudformation"), stack)
         self._parameters = parameters
         self._assets = assets
         self._role_arn = role_arn
+        self._revert_drift = revert_drift
         self._adoption = Adoption(session, stack, parameters.project, parameters.stage, parameters.for_template(), role_arn=role_arn)
 
     def plan(self) -> Plan:
@@ -95,7 +106,7 @@ class Bootstrap:
         self._stack.check_updatable(state)
         if state is not None and has_bucket(state):
             uploads = missing_assets(self._s3, state.outputs["ArtifactBucketName"], assets)
-            change_set = self._change_sets.prepare(self._whole(state))
+            change_set = self._change_sets.prepare(self._whole(state), revert_drift=self._revert_drift)
             changes = () if change_set is None else change_set.changes
             return Plan(state, change_set, changes, (), tuple(asset.key for asset in uploads))
         chosen = self._parameters.for_template()

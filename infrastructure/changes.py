@@ -108,12 +108,14 @@ class ChangeSets:
         self._client = client
         self._stack = stack
 
-    def prepare(self, desired: Desired, previous: frozenset[str] = frozenset()) -> ChangeSet | None:
+    def prepare(self, desired: Desired, previous: frozenset[str] = frozenset(), *, revert_drift: bool = False) -> ChangeSet | None:
         """Has CloudFormation work out what bringing the stack to `desired` would do; None when nothing would change.
 
         Args:
             desired: template, parameters, tags.
             previous: parameters that keep the stack's present values.
+            revert_drift: compare with what the resources really are, too, and put back what was changed or deleted by hand
+                (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html); a new stack has nothing of that kind.
 
         Raises:
             DeploymentError: CloudFormation cannot make the change set (the message has its reason), or not within the stack's time.
@@ -123,6 +125,8 @@ class ChangeSets:
         creates = state is None or state.status == "REVIEW_IN_PROGRESS"
         request = desired.request()
         request["Parameters"] += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(previous)]
+        if revert_drift and not creates:
+            request["DeploymentMode"] = "REVERT_DRIFT"
         return self._prepare(request | {"ChangeSetType": "CREATE" if creates else "UPDATE"}, creates)
 
     def prepare_import(self, desired: Desired, imports: Iterable[Import]) -> ChangeSet:

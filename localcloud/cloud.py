@@ -29,6 +29,7 @@ from localcloud.logs import LogWriter
 from localcloud.object_keys import record_object_keys
 from localcloud.object_store import ObjectStore
 from localcloud.processes import Supervisor
+from localcloud.queue_policies import keep_queue_policies
 from localcloud.settings import CloudSettings
 from localcloud.snapshots import Snapshots
 
@@ -153,6 +154,7 @@ class Cloud:
         managed_policies.install()
         add_log_keys()
         add_log_prefixes()
+        keep_queue_policies()
         record_object_keys(self.settings.account_id, self.settings.region)
         self.snapshots.load()
         self.metric_store.load()

@@ -19,11 +19,13 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"the role does not exist|role .* (is invalid or )?cannot be assumed", re.IGNORECASE),
-        "A role is gone: was the platform deleted by hand? scones aws bootstrap makes it again (with another name), scones deploy refresh gives production the new one.",
+        "A role is gone. Was the platform deleted by hand? scones aws bootstrap makes it again (with another name), scones deploy refresh gives production the "
+        "new one. Was it only the role? scones aws diff shows it, scones aws bootstrap --revert-drift makes it again.",
     ),
     (
         re.compile(r"is not authorized to perform|AccessDenied|Access Denied", re.IGNORECASE),
-        "A permission is missing. If the role is one of the platform's: scones aws diff shows whether it was changed, scones aws bootstrap puts it right.",
+        "A permission is missing. If the role is one of the platform's: scones aws diff shows whether it was changed, "
+        "scones aws bootstrap --revert-drift puts it right.",
     ),
     (
         re.compile(r'Could not find endpoint \\*"'),

@@ -82,7 +82,9 @@ class Registry:
             if str(found.number) == version.lstrip("v"):
                 return found
         there = ", ".join(str(found.number) for found in versions) or "none yet; make one: scones run"
-        raise SconesError(f"There is no version '{version}' in the group {self.group} ({self._target})", f"Versions: {there}", ExitCode.USAGE)
+        raise SconesError(
+            f"There is no version '{version}' in the group {self.group} ({self._target})", f"Versions: {there}", ExitCode.USAGE
+        )
 
     def newest_pending(self) -> ModelVersion:
         """Return the newest version that waits for approval.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from localcloud.cloudformation import readers
-from localcloud.cloudformation.dynamic import resolve_dynamic
+from localcloud.cloudformation.comparison import compare
 from localcloud.cloudformation.errors import ResourceFailure, validation_error
 
 if TYPE_CHECKING:
@@ -129,18 +129,14 @@ class Drifts:
             "Timestamp": datetime.now(UTC),
         }
         try:
-            wanted = resolve_dynamic(instance.properties, self._clients)
-            actual = readers.read(member.type, self._clients, instance.physical_id, wanted)
+            comparison = compare(self._clients, self._state.members(stack["StackId"]), member)
         except (ClientError, ResourceFailure) as error:
             return f"{member.logical_id}: {error}"
-        if actual is not None and member.type == "AWS::IAM::Role":
-            actual = self._without_given(actual, stack, instance.physical_id)
-        expected = readers.comparable(member.type, wanted)
-        if actual is None:
+        assert comparison is not None
+        expected, real = comparison.expected, comparison.real
+        if real is None:
             result |= {"StackResourceDriftStatus": "DELETED", "ExpectedProperties": json.dumps(expected), "PropertyDifferences": []}
         else:
-            # "CloudFormation only determines drift for property values that are explicitly set."
-            real = {key: value for key, value in readers.comparable(member.type, actual).items() if key in expected}
             found = [
                 {"PropertyPath": path, "ExpectedValue": _text(before), "ActualValue": _text(after), "DifferenceType": kind}
                 for path, before, after, kind in differences(expected, real)
@@ -153,22 +149,6 @@ class Drifts:
             }
         self._found.put(f"{stack['StackId']}|{member.logical_id}", result)
         return None
-
-    def _without_given(self, role: readers.Properties, stack: Document, name: str) -> readers.Properties:
-        """Leave out the policies that other resources of the stack give a role."""
-        inline, managed = set(), set()
-        for member in self._state.members(stack["StackId"]):
-            instance = member.current
-            if instance is None or name not in (instance.properties.get("Roles") or ()):
-                continue
-            if member.type == "AWS::IAM::Policy":
-                inline.add(instance.properties["PolicyName"])
-            elif member.type == "AWS::IAM::ManagedPolicy":
-                managed.add(instance.physical_id)
-        return role | {
-            "Policies": [item for item in role["Policies"] if item["PolicyName"] not in inline],
-            "ManagedPolicyArns": [arn for arn in role["ManagedPolicyArns"] if arn not in managed],
-        }
 
 
 def differences(expected: Json, actual: Json, path: str = "") -> Iterator[tuple[str, Json, Json, str]]:

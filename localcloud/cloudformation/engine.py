@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localcloud.cloudformation.blueprint import Blueprint, Registry
+from localcloud.cloudformation.comparison import Compare, compare
 from localcloud.cloudformation.errors import Stopping
 from localcloud.cloudformation.live import BeforeLive, StackLive
 from localcloud.cloudformation.parameters import ParameterValue, declared
@@ -75,6 +76,7 @@ class Engine:
         flush: Makes durable what the region's other services have done; called before a status says that an operation is complete.
         publish: Told of every event (stack, event), after it is recorded; must not block.
         workers: Resources of one stack that are worked on at once.
+        compare: Compares a resource with reality.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Engine:
         flush: Callable[[], None] = lambda: None,
         publish: Callable[[Document, Document], None] = lambda stack, event: None,
         workers: int = WORKERS,
+        compare: Compare = compare,
     ) -> None:
         self.state = state
         self.recorder = Recorder(state, publish)
@@ -95,6 +98,7 @@ class Engine:
         self.place = place
         self._flush = flush
         self._workers = workers
+        self._compare = compare
         self._stopping = threading.Event()
         self._operations: dict[str, Operation] = {}
         self._threads: list[threading.Thread] = []
@@ -309,12 +313,15 @@ class Engine:
     def _clean_up_update(self, operation: Operation) -> None:
         removed = set(self._stack(operation).get("Removed") or [])
         for member in self.state.members(operation.stack_id):
-            if member.before is not None and member.current is not None and not same_physical(member.before, member.current):
+            before, current = member.before, member.current
+            if before is not None and current is not None and not same_physical(before, current) and not current.recreated:
                 # The new template's UpdateReplacePolicy says what becomes of the old one.
-                member.garbage.append(replace(member.before, deletion_policy=member.current.update_replace_policy))
+                member.garbage.append(replace(before, deletion_policy=current.update_replace_policy))
             if member.logical_id in removed and member.current is not None:
                 member.garbage.append(member.current)
                 member.current = None
+            if member.current is not None:
+                member.current.recreated = False
             member.before, member.touched = None, False
             self.state.put_member(member)
         # What cannot be deleted is reported and left, as AWS does.
@@ -508,7 +515,8 @@ class Engine:
         )
 
     def _resources(self, operation: Operation) -> Resources:
-        return Resources(operation, self.state, self.recorder, self.registry, self.clients(self._stack(operation)), self.place)
+        clients = self.clients(self._stack(operation))
+        return Resources(operation, self.state, self.recorder, self.registry, clients, self.place, self._compare)
 
     def _stack(self, operation: Operation) -> Document:
         stack = self.state.stack(operation.stack_id)

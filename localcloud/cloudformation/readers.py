@@ -6,12 +6,15 @@ as with those that AWS's API does not give back (a function's code).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
+
+from localcloud.cloudformation.providers.s3 import encryption_rule, lifecycle_rule, lifecycle_shown
 
 Json = Any
 Properties = dict[str, Json]
@@ -22,7 +25,8 @@ Reader = Callable[[Clients, str, Properties], Properties | None]
 #: Error codes for "it is not there".
 _GONE = frozenset(
     ("NoSuchEntity", "NoSuchBucket", "NoSuchBucketPolicy", "404", "ResourceNotFound", "ResourceNotFoundException", "StateMachineDoesNotExist",
-     "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException")
+     "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException", "DashboardNotFoundError",
+     "ResourceNotFoundFault")
 )  # fmt: skip
 
 
@@ -81,11 +85,30 @@ def _role(clients: Clients, physical_id: str, properties: Properties) -> Propert
     return actual
 
 
+def _inline_policy(clients: Clients, physical_id: str, properties: Properties) -> Properties | None:
+    iam, name = clients("iam"), properties["PolicyName"]
+    if not properties.get("Roles"):
+        return dict(properties)  # only those of roles are looked at
+    found: dict[str, Json] = {}
+    for role in properties["Roles"]:
+        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+            found[role] = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    if not found:
+        return None
+    # One that differs is as bad as all; the first such is shown.
+    wanted = _comparable(properties["PolicyDocument"])
+    document = next((item for item in found.values() if _comparable(item) != wanted), next(iter(found.values())))
+    return {"PolicyDocument": document, "Roles": list(found)}
+
+
 def _managed_policy(clients: Clients, physical_id: str, properties: Properties) -> Properties:
     iam = clients("iam")
     version = iam.get_policy(PolicyArn=physical_id)["Policy"]["DefaultVersionId"]
     document = iam.get_policy_version(PolicyArn=physical_id, VersionId=version)["PolicyVersion"]["Document"]
-    return {"PolicyDocument": document}
+    pages = iam.get_paginator("list_entities_for_policy").paginate(PolicyArn=physical_id, EntityFilter="Role")
+    roles = {item["RoleName"] for page in pages for item in page["PolicyRoles"]}
+    # Further roles that have it are their own drift.
+    return {"PolicyDocument": document, "Roles": [role for role in properties.get("Roles") or () if role in roles]}
 
 
 def _function(clients: Clients, physical_id: str, properties: Properties) -> Properties:
@@ -97,6 +120,91 @@ def _function(clients: Clients, physical_id: str, properties: Properties) -> Pro
     return actual
 
 
+def _permission(clients: Clients, physical_id: str, properties: Properties) -> Properties | None:
+    policy = json.loads(clients("lambda").get_policy(FunctionName=properties["FunctionName"])["Policy"])
+    statement = next((item for item in policy["Statement"] if item.get("Sid") == physical_id), None)
+    if statement is None:
+        return None
+    actual: Properties = {"Action": statement["Action"]}
+    principal = statement["Principal"]
+    given = principal if isinstance(principal, str) else principal.get("Service") or principal.get("AWS")
+    wanted = properties["Principal"]
+    # An account's id becomes its root's ARN.
+    actual["Principal"] = wanted if str(given).endswith(f":iam::{wanted}:root") else given
+    conditions = {key.lower(): value for operator in statement.get("Condition", {}).values() for key, value in operator.items()}
+    names = {"SourceAccount": "aws:sourceaccount", "SourceArn": "aws:sourcearn", "PrincipalOrgID": "aws:principalorgid"}
+    return actual | {name: conditions[key] for name, key in names.items() if key in conditions}
+
+
+def _invoke_config(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    found = clients("lambda").get_function_event_invoke_config(FunctionName=properties["FunctionName"], Qualifier=properties["Qualifier"])
+    actual = {key: found[key] for key in ("MaximumEventAgeInSeconds", "MaximumRetryAttempts") if found.get(key) is not None}
+    destinations = {key: value for key, value in (found.get("DestinationConfig") or {}).items() if value}
+    return actual | ({"DestinationConfig": destinations} if destinations else {})
+
+
+def _version(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    clients("lambda").get_function_configuration(FunctionName=physical_id)
+    # It cannot be changed, only deleted.
+    return {}
+
+
+def _function_alias(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    function, _, name = physical_id.rpartition(":")
+    found = clients("lambda").get_alias(FunctionName=function, Name=name)
+    actual = {key: found[key] for key in ("Description", "FunctionVersion") if found.get(key)}
+    weights = (found.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    if weights:
+        items = [{"FunctionVersion": version, "FunctionWeight": weight} for version, weight in sorted(weights.items())]
+        actual["RoutingConfig"] = {"AdditionalVersionWeights": items}
+    return actual
+
+
+def _log_group(clients: Clients, physical_id: str, properties: Properties) -> Properties | None:
+    pages = clients("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=physical_id)
+    group = next((item for page in pages for item in page["logGroups"] if item["logGroupName"] == physical_id), None)
+    if group is None:
+        return None
+    names = {"RetentionInDays": "retentionInDays", "KmsKeyId": "kmsKeyId"}
+    return {name: group[key] for name, key in names.items() if group.get(key)}
+
+
+def _queue(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    found = clients("sqs").get_queue_attributes(QueueUrl=physical_id, AttributeNames=["All"])["Attributes"]
+    actual: Properties = {}
+    for name in READ["AWS::SQS::Queue"] & found.keys():
+        value = found[name]
+        # Attributes are texts.
+        actual[name] = value == "true" if value in ("true", "false") else int(value) if value.isdecimal() else value
+    if properties.get("RedrivePolicy") and "RedrivePolicy" in actual:
+        redrive = json.loads(actual["RedrivePolicy"])
+        redrive["maxReceiveCount"] = type(properties["RedrivePolicy"].get("maxReceiveCount", 0))(redrive["maxReceiveCount"])
+        actual["RedrivePolicy"] = redrive
+    return {name: value for name, value in actual.items() if value != ""}
+
+
+def _topic(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    sns = clients("sns")
+    found = sns.get_topic_attributes(TopicArn=physical_id)["Attributes"]
+    actual = {key: found[key] for key in ("DisplayName", "KmsMasterKeyId") if found.get(key)}
+    pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=physical_id)
+    there = {(item["Protocol"], item["Endpoint"]) for page in pages for item in page["Subscriptions"]}
+    # Other subscriptions are resources of their own, or those of people.
+    actual["Subscription"] = [item for item in properties.get("Subscription") or () if (item["Protocol"], item["Endpoint"]) in there]
+    return actual
+
+
+def _subscription(clients: Clients, physical_id: str, properties: Properties) -> Properties | None:
+    pages = clients("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=properties["TopicArn"])
+    # One that waits for its confirmation has no ARN yet.
+    there = {(item["Protocol"], item["Endpoint"]) for page in pages for item in page["Subscriptions"]}
+    return {} if (properties["Protocol"], properties.get("Endpoint")) in there else None
+
+
+def _dashboard(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    return {"DashboardBody": clients("cloudwatch").get_dashboard(DashboardName=physical_id)["DashboardBody"]}
+
+
 def _bucket(clients: Clients, physical_id: str, properties: Properties) -> Properties:
     s3 = clients("s3")
     s3.head_bucket(Bucket=physical_id)
@@ -104,12 +212,57 @@ def _bucket(clients: Clients, physical_id: str, properties: Properties) -> Prope
     status = s3.get_bucket_versioning(Bucket=physical_id).get("Status")
     if status:
         actual["VersioningConfiguration"] = {"Status": status}
-    try:
-        actual["PublicAccessBlockConfiguration"] = s3.get_public_access_block(Bucket=physical_id)["PublicAccessBlockConfiguration"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchPublicAccessBlockConfiguration":
-            raise
+    block = _configured(s3.get_public_access_block, physical_id, "NoSuchPublicAccessBlockConfiguration")
+    if block:
+        actual["PublicAccessBlockConfiguration"] = block["PublicAccessBlockConfiguration"]
+    ownership = _configured(s3.get_bucket_ownership_controls, physical_id, "OwnershipControlsNotFoundError")
+    if ownership:
+        actual["OwnershipControls"] = {"Rules": ownership["OwnershipControls"]["Rules"]}
+    encryption = _configured(s3.get_bucket_encryption, physical_id, "ServerSideEncryptionConfigurationNotFoundError")
+    if encryption:
+        wanted = (properties.get("BucketEncryption") or {}).get("ServerSideEncryptionConfiguration") or []
+        rules = encryption["ServerSideEncryptionConfiguration"]["Rules"]
+        actual["BucketEncryption"] = {"ServerSideEncryptionConfiguration": _as_written(wanted, rules, encryption_rule, _encryption_shown)}
+    lifecycle = _configured(s3.get_bucket_lifecycle_configuration, physical_id, "NoSuchLifecycleConfiguration")
+    if lifecycle:
+        wanted = (properties.get("LifecycleConfiguration") or {}).get("Rules") or []
+        actual["LifecycleConfiguration"] = {"Rules": _as_written(wanted, lifecycle["Rules"], lifecycle_rule, lifecycle_shown)}
     return actual
+
+
+def _configured(get: Callable[..., Properties], bucket: str, absent: str) -> Properties | None:
+    try:
+        return get(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == absent:
+            return None
+        raise
+
+
+def _as_written(wanted: list[Json], found: list[Json], rule: Callable[[Json], Json], shown: Callable[[Json], Json]) -> list[Json]:
+    """Return rules as the template writes them where they are what the API would have been told for that, otherwise as *shown* makes them."""
+    result = []
+    for number, item in enumerate(found):
+        asked = rule(wanted[number]) if number < len(wanted) else None
+        same = asked is not None and _comparable(_told(item, asked)) == _comparable(_told(asked, asked))
+        result.append(wanted[number] if same else shown(item))
+    return result
+
+
+def _told(rule: Json, asked: Json) -> Json:
+    """Return a rule of the API without what S3 adds to one that was asked for, and without what cannot be compared."""
+    # S3 gives a rule an id, and says what is the default.
+    left_out = {key for key, value in rule.items() if key not in asked and (key == "ID" or (key == "BucketKeyEnabled" and not value))}
+    # moto does not keep sizes, and a date comes back in another form.
+    sizes = asked.get("Filter") or {}
+    if any(key.startswith("ObjectSize") for key in (*sizes, *sizes.get("And", ()))):
+        left_out.add("Filter")
+    left_out |= {key for key in ("Expiration", "Transitions") if "Date" in json.dumps(asked.get(key), default=str)}
+    return {key: value for key, value in rule.items() if key not in left_out}
+
+
+def _encryption_shown(rule: Json) -> Json:
+    return {("ServerSideEncryptionByDefault" if key == "ApplyServerSideEncryptionByDefault" else key): value for key, value in rule.items()}
 
 
 def _bucket_policy(clients: Clients, physical_id: str, properties: Properties) -> Properties:
@@ -148,21 +301,63 @@ def _alias(clients: Clients, physical_id: str, properties: Properties) -> Proper
 
 def _state_machine(clients: Clients, physical_id: str, properties: Properties) -> Properties:
     found = clients("stepfunctions").describe_state_machine(stateMachineArn=physical_id)
-    return {"RoleArn": found["roleArn"], "StateMachineName": found["name"], "StateMachineType": found["type"]}
+    logging = found.get("loggingConfiguration") or {}
+    written = properties.get("LoggingConfiguration") or {}
+    actual_logging: Properties = {"Level": logging.get("level", "OFF"), "IncludeExecutionData": logging.get("includeExecutionData", False)}
+    actual_logging["Destinations"] = [
+        {"CloudWatchLogsLogGroup": {"LogGroupArn": item["cloudWatchLogsLogGroup"]["logGroupArn"]}}
+        for item in logging.get("destinations") or ()
+    ]
+    return {
+        "RoleArn": found["roleArn"],
+        "StateMachineName": found["name"],
+        "StateMachineType": found["type"],
+        "LoggingConfiguration": {key: value for key, value in actual_logging.items() if key in written or key == "Level"},
+        "TracingConfiguration": {"Enabled": bool((found.get("tracingConfiguration") or {}).get("enabled"))},
+    }
+
+
+def _machine_version(clients: Clients, physical_id: str, properties: Properties) -> Properties:
+    clients("stepfunctions").describe_state_machine(stateMachineArn=physical_id)
+    # It cannot be changed, only deleted.
+    return {}
+
+
+def _model_package_group(clients: Clients, physical_id: str, properties: Properties) -> Properties | None:
+    try:
+        found = clients("sagemaker").describe_model_package_group(ModelPackageGroupName=physical_id)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationException" and "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+    description = found.get("ModelPackageGroupDescription")
+    return {"ModelPackageGroupDescription": description} if description else {}
 
 
 READERS: Mapping[str, Reader] = {
     "AWS::CloudWatch::Alarm": _alarm,
+    "AWS::CloudWatch::Dashboard": _dashboard,
     "AWS::Events::Rule": _rule,
     "AWS::IAM::ManagedPolicy": _managed_policy,
+    "AWS::IAM::Policy": _inline_policy,
     "AWS::IAM::Role": _role,
+    "AWS::Lambda::Alias": _function_alias,
+    "AWS::Lambda::EventInvokeConfig": _invoke_config,
     "AWS::Lambda::Function": _function,
+    "AWS::Lambda::Permission": _permission,
+    "AWS::Lambda::Version": _version,
+    "AWS::Logs::LogGroup": _log_group,
     "AWS::S3::Bucket": _bucket,
     "AWS::S3::BucketPolicy": _bucket_policy,
+    "AWS::SageMaker::ModelPackageGroup": _model_package_group,
+    "AWS::SNS::Subscription": _subscription,
+    "AWS::SNS::Topic": _topic,
     "AWS::SNS::TopicPolicy": _topic_policy,
+    "AWS::SQS::Queue": _queue,
     "AWS::SQS::QueuePolicy": _queue_policy,
     "AWS::StepFunctions::StateMachine": _state_machine,
     "AWS::StepFunctions::StateMachineAlias": _alias,
+    "AWS::StepFunctions::StateMachineVersion": _machine_version,
 }
 #: Properties that a reader of the type gives whenever they have a value, so that one that is missing was removed.
 READ: Mapping[str, frozenset[str]] = {
@@ -171,20 +366,39 @@ READ: Mapping[str, frozenset[str]] = {
          "ExtendedStatistic", "InsufficientDataActions", "MetricName", "Namespace", "OKActions", "Period", "Statistic", "Threshold",
          "TreatMissingData", "Unit")
     ),
+    "AWS::CloudWatch::Dashboard": frozenset(("DashboardBody",)),
     "AWS::Events::Rule": frozenset(("Description", "EventPattern", "RoleArn", "ScheduleExpression", "State", "Targets")),
-    "AWS::IAM::ManagedPolicy": frozenset(("PolicyDocument",)),
+    "AWS::IAM::ManagedPolicy": frozenset(("PolicyDocument", "Roles")),
+    "AWS::IAM::Policy": frozenset(("PolicyDocument", "Roles")),
     "AWS::IAM::Role": frozenset(
         ("AssumeRolePolicyDocument", "Description", "ManagedPolicyArns", "MaxSessionDuration", "PermissionsBoundary", "Policies")
     ),
+    "AWS::Lambda::Alias": frozenset(("Description", "FunctionVersion", "RoutingConfig")),
+    "AWS::Lambda::EventInvokeConfig": frozenset(("DestinationConfig", "MaximumEventAgeInSeconds", "MaximumRetryAttempts")),
     "AWS::Lambda::Function": frozenset(
         ("Architectures", "DeadLetterConfig", "Description", "Environment", "Handler", "MemorySize", "Role", "Runtime", "Timeout", "TracingConfig")
     ),
-    "AWS::S3::Bucket": frozenset(("PublicAccessBlockConfiguration", "VersioningConfiguration")),
+    "AWS::Lambda::Permission": frozenset(("Action", "Principal", "PrincipalOrgID", "SourceAccount", "SourceArn")),
+    "AWS::Lambda::Version": frozenset(),
+    "AWS::Logs::LogGroup": frozenset(("KmsKeyId", "RetentionInDays")),
+    "AWS::S3::Bucket": frozenset(
+        ("BucketEncryption", "LifecycleConfiguration", "OwnershipControls", "PublicAccessBlockConfiguration", "VersioningConfiguration")
+    ),
     "AWS::S3::BucketPolicy": frozenset(("PolicyDocument",)),
+    "AWS::SageMaker::ModelPackageGroup": frozenset(("ModelPackageGroupDescription",)),
+    "AWS::SNS::Subscription": frozenset(),
+    "AWS::SNS::Topic": frozenset(("DisplayName", "KmsMasterKeyId", "Subscription")),
     "AWS::SNS::TopicPolicy": frozenset(("PolicyDocument",)),
+    "AWS::SQS::Queue": frozenset(
+        ("DelaySeconds", "KmsMasterKeyId", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds", "RedrivePolicy",
+         "SqsManagedSseEnabled", "VisibilityTimeout")
+    ),
     "AWS::SQS::QueuePolicy": frozenset(("PolicyDocument",)),
-    "AWS::StepFunctions::StateMachine": frozenset(("RoleArn", "StateMachineName", "StateMachineType")),
+    "AWS::StepFunctions::StateMachine": frozenset(
+        ("LoggingConfiguration", "RoleArn", "StateMachineName", "StateMachineType", "TracingConfiguration")
+    ),
     "AWS::StepFunctions::StateMachineAlias": frozenset(("Description", "RoutingConfiguration")),
+    "AWS::StepFunctions::StateMachineVersion": frozenset(),
 }  # fmt: skip
 
 

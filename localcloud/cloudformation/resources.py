@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.cloudformation.blueprint import Blueprint, Policy, Registry
+from localcloud.cloudformation.comparison import Compare
 from localcloud.cloudformation.dynamic import resolve_dynamic
 from localcloud.cloudformation.errors import Cancelled, ResourceFailure, Stopping, already_exists, failure_of, handler_failure
 from localcloud.cloudformation.imports import owner_of
@@ -30,7 +31,14 @@ class Resources:
     """Works on single resources of the stack of one operation."""
 
     def __init__(
-        self, operation: Operation, state: State, recorder: Recorder, registry: Registry, clients: Callable[[str], Any], place: Place
+        self,
+        operation: Operation,
+        state: State,
+        recorder: Recorder,
+        registry: Registry,
+        clients: Callable[[str], Any],
+        place: Place,
+        compare: Compare,
     ) -> None:
         self._operation = operation
         self._state = state
@@ -38,6 +46,7 @@ class Resources:
         self._registry = registry
         self._clients = clients
         self._place = place
+        self._compare = compare
         self._live = StackLive(state, operation)
 
     # --- forward ------------------------------------------------------------------------------------------------------------------------------
@@ -98,6 +107,8 @@ class Resources:
     def change(self, blueprint: Blueprint, name: str) -> None:
         """Bring a resource to what the blueprint wants: nothing, an update in place, a replacement, or a new resource.
 
+        Where the update reverts drift, from what it really is.
+
         Raises:
             ResourceFailure: It could not be done; the member says why.
             Cancelled: The operation was ended.
@@ -107,8 +118,15 @@ class Resources:
             return self.add(blueprint, name)
         old, provider = member.current, blueprint.resources[name].provider
         try:
+            if self._stack.get("RevertDrift"):
+                found = self._call(provider, self._compare, self._clients, self._state.members(member.stack_id), member)
+                if found is not None and found.actual is None:
+                    return self._make_again(blueprint, member, provider, old)
+                if found is not None and found.drifted:
+                    old = replace(old, actual=found.actual)
             new = self._wanted(blueprint, name, like=old)
-            differing = {key for key in old.properties.keys() | new.properties.keys() if old.properties.get(key) != new.properties.get(key)}
+            really = old.really
+            differing = {key for key in really.keys() | new.properties.keys() if really.get(key) != new.properties.get(key)}
             if not differing and not provider.always_updated:
                 if new != old:
                     # Only what the engine itself keeps: metadata, policies, dependencies.
@@ -116,17 +134,28 @@ class Resources:
                     self._state.put_member(member)
                 return None
             member.before, member.touched = old, True
-            if differing & provider.replaced_by or provider.replaces(old.properties, new.properties):
+            if differing & provider.replaced_by or provider.replaces(really, new.properties):
                 self._replace(member, provider, old, new)
             else:
                 member.current = new
                 self._record.member(member, "UPDATE_IN_PROGRESS", properties=new.properties)
-                self._update_in_place(provider, self._context(name), old.properties, new)
+                self._update_in_place(provider, self._context(name), really, new, new.properties)
         except (ResourceFailure, Cancelled, ServiceError) as error:
             self._record.member(member, "UPDATE_FAILED", "Resource update cancelled" if isinstance(error, Cancelled) else _reason(error))
             raise
         self._record.member(member, "UPDATE_COMPLETE", properties=new.properties)
         return None
+
+    def _make_again(self, blueprint: Blueprint, member: Member, provider: Provider, old: Instance) -> None:
+        """Make a resource that is gone again, under its old name unless the template has another."""
+        new = self._wanted(blueprint, member.logical_id, like=old)
+        chosen = new.properties.get(provider.name.property) if provider.name.property else None
+        new = replace(new, name=str(chosen or old.name), physical_id=None, made=False, attributes={}, recreated=True)
+        member.before, member.touched = old, True
+        reason = "The resource was deleted outside of CloudFormation; hence creating it again."
+        self._record.member(member, "UPDATE_IN_PROGRESS", reason, new.properties)
+        self._make(member, provider, new, "UPDATE")
+        self._record.member(member, "UPDATE_COMPLETE", properties=new.properties)
 
     def _replace(self, member: Member, provider: Provider, old: Instance, new: Instance) -> None:
         reason = "Requested update requires the creation of a new physical resource; hence creating one."
@@ -165,8 +194,9 @@ class Resources:
         self._call(provider, provider.settle, context, physical_id, properties)
         instance.attributes = self._call(provider, provider.attributes_of, context, physical_id, properties)
 
-    def _update_in_place(self, provider: Provider, context: Context, old: Properties, new: Instance) -> None:
-        properties = self._resolved(provider, new.properties)
+    def _update_in_place(self, provider: Provider, context: Context, old: Properties, new: Instance, wanted: Properties) -> None:
+        # What somebody made by hand need not be what a template may say.
+        properties = self._resolved(provider, wanted, strict=new.actual is None)
         moved = self._call(provider, provider.update, context, new.physical_id, self._resolved(provider, old, strict=False), properties)
         new.physical_id = moved or new.physical_id
         new.attributes = self._call(provider, provider.attributes_of, context, new.physical_id, properties)
@@ -182,31 +212,27 @@ class Resources:
         before, current = member.before, member.current
         assert before is not None
         provider = self._provider(before.type)
-        if (
-            current is None
-            or not same_physical(before, current)
-            or (current.properties == before.properties and not provider.always_updated)
-        ):
+        if current is None or not same_physical(before, current) or (current.properties == before.really and not provider.always_updated):
             if member.status != "UPDATE_COMPLETE" or (current is not None and not same_physical(before, current)):
                 self._record.member(member, "UPDATE_COMPLETE")
             return
-        self._record.member(member, "UPDATE_IN_PROGRESS", properties=before.properties)
+        self._record.member(member, "UPDATE_IN_PROGRESS", properties=before.really)
         restored = replace(before)
         try:
             context = replace(self._context(member.logical_id, cancellable=False), restored=before.attributes)
-            self._update_in_place(provider, context, current.properties, restored)
+            self._update_in_place(provider, context, current.properties, restored, before.really)
         except ResourceFailure as error:
             self._record.member(member, "UPDATE_FAILED", str(error))
             raise
         member.before = restored
-        self._record.member(member, "UPDATE_COMPLETE", properties=before.properties)
+        self._record.member(member, "UPDATE_COMPLETE", properties=before.really)
 
     def settle_restored(self, member: Member, stack: Document) -> None:
         """End a restore, once it is durable: the resource is what it was before, and what the update had made in its place is garbage."""
         assert member.before is not None
         if member.current is not None and not same_physical(member.before, member.current):
             member.garbage.append(for_rollback(member.current, stack))
-        member.current, member.before, member.touched = member.before, None, False
+        member.current, member.before, member.touched = replace(member.before, actual=None), None, False
         member.physical_id = member.current.physical_id
         self._state.put_member(member)
 
@@ -337,7 +363,7 @@ class Resources:
 
 def same_physical(before: Instance, current: Instance) -> bool:
     """Return whether two instances are the same physical resource."""
-    return before.physical_id == current.physical_id and before.name == current.name
+    return before.physical_id == current.physical_id and before.name == current.name and not current.recreated
 
 
 def for_rollback(instance: Instance, stack: Document) -> Instance:

@@ -10,7 +10,7 @@ import queue
 import re
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,9 +19,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.cloudformation.blueprint import check_references
 from localcloud.cloudformation.changes import Plan
+from localcloud.cloudformation.comparison import Comparison, compare
 from localcloud.cloudformation.drift import Drifts
 from localcloud.cloudformation.engine import Engine
-from localcloud.cloudformation.errors import unsupported, validation_error
+from localcloud.cloudformation.errors import ResourceFailure, unsupported, validation_error
 from localcloud.cloudformation.imports import planned
 from localcloud.cloudformation.parameters import ParameterSpec, ParameterValue, declared
 from localcloud.cloudformation.provider import Place, tag_list
@@ -72,6 +73,7 @@ class CloudFormationService(Service):
         self.engine = Engine(
             self.state, self._registry, self._clients_of, place, flush=lambda: cloud.snapshots.flush(), publish=self._publish
         )
+        self._own = own
         self._drifts = Drifts(self.state, cloud.db, own)
         self._templates = Templates(self._registry, place, self._read_object, self._is_own_host, self._ssm_value)
         self._events: queue.SimpleQueue[tuple[Document, Document] | None] = queue.SimpleQueue()
@@ -171,6 +173,7 @@ class CloudFormationService(Service):
         keep_failed: bool,
         retain_except_on_create: bool,
         change_set: str | None = None,
+        revert_drift: bool = False,
     ) -> None:
         stack_id = stack["StackId"]
         self._refuse_type_change(stack_id, target)
@@ -187,6 +190,7 @@ class CloudFormationService(Service):
                 ClientRequestToken=token,
                 KeepFailedUpdate=keep_failed,
                 RetainExceptOnCreate=retain_except_on_create,
+                RevertDrift=revert_drift,
                 ChangeSetId=change_set or now.get("ChangeSetId"),
             )
 
@@ -203,10 +207,18 @@ class CloudFormationService(Service):
                 + f"[{', '.join(changed)}]"
             )
 
-    def _plan(self, stack: Document, target: Target) -> Plan:
+    def _plan(self, stack: Document, target: Target, compared: Mapping[str, Comparison | None] | None = None) -> Plan:
         self._refuse_type_change(stack["StackId"], target)
         old = {name: ParameterValue.of(document) for name, document in stack.get("Parameters", {}).items()}
-        return Plan(self.state, target.blueprint, self.state.members(stack["StackId"]), old, stack.get("Outputs") or [])
+        return Plan(self.state, target.blueprint, self.state.members(stack["StackId"]), old, stack.get("Outputs") or [], compared)
+
+    def _compared(self, stack_id: str) -> dict[str, Comparison | None]:
+        """Compare a stack's resources with reality, for a change set that reverts drift."""
+        members, clients = self.state.members(stack_id), self._own
+        try:
+            return {member.logical_id: compare(clients, members, member) for member in members if member.current is not None}
+        except (ClientError, ResourceFailure) as error:
+            raise validation_error(f"The actual state of the stack's resources cannot be read: {error}") from error
 
     def delete_stack(self, params: Params) -> None:
         """Delete a stack in the background; one that does not exist is deleted already."""
@@ -555,6 +567,9 @@ class CloudFormationService(Service):
         kind = params.get("ChangeSetType") or "UPDATE"
         if kind != "IMPORT" and params.get("ResourcesToImport"):
             raise validation_error("ResourcesToImport can only be specified for a change set of type IMPORT.")
+        reverts = params.get("DeploymentMode") == "REVERT_DRIFT"
+        if reverts and kind != "UPDATE":
+            raise unsupported(f"DeploymentMode REVERT_DRIFT for a change set of type {kind}")
         name = params["StackName"]
         with self.state.lock:
             stack = self.state.stack(name)
@@ -580,6 +595,7 @@ class CloudFormationService(Service):
         present = {"StackId": stack_id, "StackName": name} if stack is None or kind != "UPDATE" else stack
         target = self._templates.target(params, present)
         imports = planned(target.blueprint, params.get("ResourcesToImport") or [], self.state) if kind == "IMPORT" else None
+        compared = self._compared(stack_id) if reverts else None
         with self.state.lock:
             if stack is None:
                 if self.state.stack(name) is not None:
@@ -587,7 +603,7 @@ class CloudFormationService(Service):
                 stack = _new_stack(stack_id, name)
                 self.state.put_stack(stack)
                 stack = self.engine.recorder.stack(stack_id, "REVIEW_IN_PROGRESS", "User Initiated")
-            plan = self._plan(stack, target)
+            plan = self._plan(stack, target, compared)
             changes = plan.changes if imports is None else imports
             empty = not plan and target.fields["Tags"] == (stack.get("Tags") or {}) and kind == "UPDATE"
             change_set_id = self._new_id("changeSet", params["ChangeSetName"])
@@ -604,6 +620,12 @@ class CloudFormationService(Service):
                 "StatusReason": reason if empty else None,
                 "ExecutionStatus": "UNAVAILABLE" if empty else "AVAILABLE",
                 "OnStackFailure": params.get("OnStackFailure"),
+                "DeploymentMode": params.get("DeploymentMode"),
+                "StackDriftStatus": None
+                if compared is None
+                else "DRIFTED"
+                if any(c and c.drifted for c in compared.values())
+                else "IN_SYNC",
                 "Fields": target.fields,
                 "Changes": list(changes.values()),
             }
@@ -613,7 +635,7 @@ class CloudFormationService(Service):
     def describe_change_set(self, params: Params) -> Params:
         """Show a change set."""
         change_set = self._change_set(params)
-        hidden = () if params.get("IncludePropertyValues") else ("BeforeContext", "AfterContext")
+        hidden = () if params.get("IncludePropertyValues") else ("BeforeContext", "AfterContext", "PreviousDeploymentContext")
         page, token = _page(change_set["Changes"], params.get("NextToken"))
         changes = [{"Type": "Resource", "ResourceChange": _shown_change(change, hidden)} for change in page]
         fields = change_set["Fields"]
@@ -627,6 +649,8 @@ class CloudFormationService(Service):
             "Status",
             "StatusReason",
             "OnStackFailure",
+            "DeploymentMode",
+            "StackDriftStatus",
         )
         return _without_none({key: change_set.get(key) for key in keys} | {"NextToken": token}) | {
             "ExecutionStatus": self._execution_status(change_set),
@@ -670,7 +694,15 @@ class CloudFormationService(Service):
         if change_set["Type"] == "UPDATE":
             keep = disable or on_failure == "DO_NOTHING"
             token = params.get("ClientRequestToken")
-            self._begin_update(stack, target, token, keep_failed=keep, retain_except_on_create=retain, change_set=change_set_id)
+            self._begin_update(
+                stack,
+                target,
+                token,
+                keep_failed=keep,
+                retain_except_on_create=retain,
+                change_set=change_set_id,
+                revert_drift=change_set.get("DeploymentMode") == "REVERT_DRIFT",
+            )
             return {}
         with self.state.lock:
             if self._stack(stack_id)["StackStatus"] != "REVIEW_IN_PROGRESS":
@@ -891,7 +923,7 @@ def _shown_change(change: Document, hidden: tuple[str, ...]) -> Document:
             target = {
                 key: value
                 for key, value in detail["Target"].items()
-                if key not in ("BeforeValue", "AfterValue", "Path", "AttributeChangeType")
+                if key not in ("BeforeValue", "AfterValue", "Path", "AttributeChangeType", "BeforeValueFrom", "AfterValueFrom", "Drift")
             }
             details.append({**detail, "Target": target})
         shown["Details"] = details

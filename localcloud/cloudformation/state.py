@@ -31,6 +31,8 @@ class Instance:
         update_replace_policy: UpdateReplacePolicy.
         metadata: Evaluated Metadata.
         deleted: Deleted in the operation that is under way; forgotten when that ends.
+        actual: In an update that reverts drift: what the properties really were when it began, where that differs; its rollback goes back there.
+        recreated: Made by the update that is under way in the place of one that was gone, perhaps with the same physical id.
     """
 
     type: str
@@ -44,6 +46,13 @@ class Instance:
     update_replace_policy: str = Policy.DELETE
     metadata: Json = None
     deleted: bool = False
+    actual: dict[str, Json] | None = None
+    recreated: bool = False
+
+    @property
+    def really(self) -> dict[str, Json]:
+        """The properties as they are known to be."""
+        return self.properties if self.actual is None else self.actual
 
 
 @dataclass

@@ -25,7 +25,7 @@ _PATH_HOST = re.compile(r"s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?\.amazonaws\.com"
 #: Request members that AWS has and localcloud has not; empty values are let through.
 _REFUSED = (
     "StackPolicyBody", "StackPolicyURL", "StackPolicyDuringUpdateBody", "StackPolicyDuringUpdateURL", "ResourceTypes", "DeploymentConfig",
-    "DisableValidation", "IncludeNestedStacks", "ImportExistingResources", "DeploymentMode",
+    "DisableValidation", "IncludeNestedStacks", "ImportExistingResources",
 )  # fmt: skip
 
 

@@ -138,6 +138,7 @@ def _writing(folder: Path) -> Iterator[None]:
     "--role-arn",
     help="Role that CloudFormation takes to change the stack, from now on (default: your own rights, or the role it took last).",
 )
+@click.option("--revert-drift", is_flag=True, help="Put back, too, what was changed or deleted by hand (scones aws diff shows it).")
 @usage_options
 @settings_options
 @command_options()
@@ -147,6 +148,7 @@ def bootstrap(
     dry_run: bool,
     folder: Path | None,
     role_arn: str | None,
+    revert_drift: bool,
     photos_per_month: int,
     runs_per_month: int,
     stage: str | None,
@@ -170,7 +172,7 @@ def bootstrap(
     say = context.output.note
     session = context.target.session
     stack = watched_stack(session, parameters.stack_name, time.monotonic() + STACK_SECONDS, say)
-    platform = Bootstrap(session, stack, parameters, assets, role_arn=role_arn)
+    platform = Bootstrap(session, stack, parameters, assets, role_arn=role_arn, revert_drift=revert_drift)
     say(f"{context.target.place()}, stage {settings.stage}: what would the stack {parameters.stack_name} change? ...")
     plan = platform.plan()
     cost = estimate(settings, parameters, usage_of(photos_per_month, runs_per_month))
@@ -231,6 +233,9 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
     def human(console: Console) -> None:
         for difference in found:
             print_difference(console, difference)
+            if difference.stack == parameters.stack_name and difference.drift is not None and difference.drift.resources:
+                option = " --aws" if context.aws else ""
+                console.print(f"  Put it back (shown first): scones aws bootstrap --revert-drift{option}", soft_wrap=True)
 
     context.output.result([difference.document() for difference in found], human)
     if exit_code and any(difference.differs for difference in found):

@@ -369,7 +369,14 @@ def test_without_any_permission_that_the_delivery_used_something_would_have_been
     assert not_needed(usage_of(clone.endpoint_url), roles) == []
 
 
-def test_without_any_use_of_the_key_that_a_role_is_allowed_something_would_have_been_refused(clone: Clone, roles: list[Role]) -> None:
+def test_without_any_use_of_the_key_that_a_role_is_allowed_something_would_have_been_refused(
+    clone: Clone, roles: list[Role], poll: Callable[..., Any]
+) -> None:
+    # Lambda, which tries the bad version's event twice more, puts it into the encrypted queue at the end, with the function's role.
+    sqs = clone.client("sqs")
+    letters = sqs.get_queue_url(QueueName="scones-approval-events-dead-letters")["QueueUrl"]
+    count = {"QueueUrl": letters, "AttributeNames": ["ApproximateNumberOfMessages"]}
+    poll(lambda: sqs.get_queue_attributes(**count)["Attributes"]["ApproximateNumberOfMessages"] != "0")
     everybody = [*roles, *roles_of(clone.client, "scones-platform")]
     usage = of_keys(usage_of(clone.endpoint_url))
     assert refused(usage, everybody) == []

@@ -286,6 +286,26 @@ class Stacks:
         assert (status["StackDriftStatus"], status["DriftedStackResourceCount"]) == ("DRIFTED" if found else "IN_SYNC", len(found))
         return found
 
+    def revert(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Put back what was changed by hand; return the stack, and the changes that were shown before."""
+        parameters = [{"ParameterKey": item["ParameterKey"], "UsePreviousValue": True} for item in self.settled(name).get("Parameters", ())]
+        change_set = self.client.create_change_set(
+            StackName=name,
+            ChangeSetName="revert",
+            UsePreviousTemplate=True,
+            Parameters=parameters,
+            Capabilities=CAPABILITIES,
+            DeploymentMode="REVERT_DRIFT",
+        )["Id"]
+        shown = self.client.describe_change_set(ChangeSetName=change_set, IncludePropertyValues=True)
+        assert (shown["DeploymentMode"], shown["StackDriftStatus"]) == ("REVERT_DRIFT", "DRIFTED" if shown["Changes"] else "IN_SYNC")
+        if shown["Changes"]:
+            self.client.execute_change_set(ChangeSetName=change_set)
+        else:
+            assert "didn't contain changes" in shown["StatusReason"]
+            self.client.delete_change_set(ChangeSetName=change_set)
+        return self.settled(name), [item["ResourceChange"] for item in shown["Changes"]]
+
     def outputs(self, name: str) -> dict[str, str]:
         return {output["OutputKey"]: output["OutputValue"] for output in self.settled(name)["Outputs"]}
 
@@ -306,6 +326,21 @@ def refused(call: Callable[..., Any], **request: Any) -> str:
 
 
 # --- what the services say that there is ------------------------------------------------------------------------------------------------------
+
+
+def delete_by_hand(region: Any, resources: dict[str, str]) -> None:
+    """Delete what a stack has that can be made again as it was."""
+    c, r = region.client, resources
+    c("lambda").delete_function(FunctionName=r["Function"])
+    c("stepfunctions").delete_state_machine(stateMachineArn=r["StateMachine"])
+    c("sns").delete_topic(TopicArn=r["Topic"])
+    c("sqs").delete_queue(QueueUrl=r["Queue"])
+    c("logs").delete_log_group(logGroupName=r["LogGroup"])
+    c("cloudwatch").delete_alarms(AlarmNames=[r["Alarm"]])
+    c("cloudwatch").delete_dashboards(DashboardNames=[r["Dashboard"]])
+    for bucket in (r["Bucket"], r["LogBucket"]):
+        c("s3").delete_bucket(Bucket=bucket)
+    c("sagemaker").delete_model_package_group(ModelPackageGroupName=r["Group"])
 
 
 def observed(region: Any, resources: dict[str, str], stack: str) -> dict[str, Json]:
@@ -446,12 +481,12 @@ def test_every_type_is_made_changed_put_back_and_deleted(stacks: Stacks, region:
     answer = region.client("lambda").invoke(FunctionName=stacks.outputs("first")["Function"], Payload=b'"hello"')
     assert json.loads(answer["Payload"].read()) == {"suffix": "one", "number": "5", "event": "hello"}
     assert created["Tags"] == tags
-    assert stacks.drifted("first") == []
+    assert [(d["LogicalResourceId"], d["PropertyDifferences"]) for d in stacks.drifted("first")] == []
     assert {"Key": "team", "Value": "scones"} in region.client("s3").get_bucket_tagging(Bucket=stacks.outputs("first")["Bucket"])["TagSet"]
 
     assert stacks.update("first", Parameters=suffix("two"))["StackStatus"] == "UPDATE_COMPLETE", stacks.reasons("first")
     assert stacks.outputs("first")["Said"] == "TWOtrue"
-    assert stacks.drifted("first") == []
+    assert [(d["LogicalResourceId"], d["PropertyDifferences"]) for d in stacks.drifted("first")] == []
     updated = observed(region, stacks.resources("first"), "first")
     assert stacks.create("second", EVERYTHING, Parameters=suffix("two"), Tags=tags)["StackStatus"] == "CREATE_COMPLETE", stacks.reasons(
         "second"
@@ -459,6 +494,15 @@ def test_every_type_is_made_changed_put_back_and_deleted(stacks: Stacks, region:
     fresh = observed(region, stacks.resources("second"), "second")
     # One by one, so that a difference is shown and not lost in all the rest.
     for part, seen in updated.items():
+        assert seen == fresh[part], part
+
+    # What is deleted by hand comes back as it was.
+    delete_by_hand(region, stacks.resources("second"))
+    stack, _ = stacks.revert("second")
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", stacks.reasons("second")
+    assert stacks.drifted("second") == []
+    again = observed(region, stacks.resources("second"), "second")
+    for part, seen in again.items():
         assert seen == fresh[part], part
 
     identities = stacks.resources("first")
@@ -615,6 +659,7 @@ def test_drift_is_what_differs_from_what_the_template_sets(stacks: Stacks, regio
 Resources:
   Rule: {Type: AWS::Events::Rule, Properties: {ScheduleExpression: rate(1 day), State: ENABLED}}
   Queue: {Type: AWS::SQS::Queue}
+  Unread: {Type: AWS::SSM::Parameter, Properties: {Type: String, Value: x}}
   Policy:
     Type: AWS::SQS::QueuePolicy
     Properties:
@@ -623,6 +668,7 @@ Resources:
 """
     assert stacks.create("drift", template)["DriftInformation"] == {"StackDriftStatus": "NOT_CHECKED"}
     assert stacks.drifted("drift") == []
+    assert stacks.revert("drift")[1] == []
     rule, queue = (stacks.resources("drift")[name] for name in ("Rule", "Queue"))
     # Of what the template does not set, nothing is compared.
     region.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="ENABLED", Description="by hand")
@@ -646,14 +692,26 @@ Resources:
     client = stacks.client
     described = {item["LogicalResourceId"]: item for item in client.describe_stack_resources(StackName="drift")["StackResources"]}
     assert described["Rule"]["DriftInformation"]["StackResourceDriftStatus"] == "MODIFIED"
-    assert described["Queue"]["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
+    assert described["Queue"]["DriftInformation"]["StackResourceDriftStatus"] == "IN_SYNC"
+    assert described["Unread"]["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
     only = client.describe_stack_resource_drifts(StackName="drift", StackResourceDriftStatusFilters=["DELETED"])["StackResourceDrifts"]
     assert [item["LogicalResourceId"] for item in only] == ["Policy"]
+    _, changes = stacks.revert("drift")
+    assert {item["LogicalResourceId"]: (item["Action"], item["ResourceDriftStatus"]) for item in changes} == {
+        "Rule": ("Modify", "MODIFIED"),
+        "Policy": ("Add", "DELETED"),
+    }
+    (target,) = (detail["Target"] for item in changes for detail in item["Details"] if detail["Target"]["Name"] == "ScheduleExpression")
+    assert (target["BeforeValue"], target["BeforeValueFrom"], target["AfterValue"]) == ("rate(2 days)", "ACTUAL_STATE", "rate(1 day)")
+    assert (target["Drift"]["PreviousValue"], target["Drift"]["ActualValue"]) == ("rate(1 day)", "rate(2 days)")
+    assert stacks.drifted("drift") == []
+    assert region.client("events").describe_rule(Name=rule)["ScheduleExpression"] == "rate(1 day)"
+    assert "Policy" in region.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]
     region.client("events").delete_rule(Name=rule)
     found = client.detect_stack_resource_drift(StackName="drift", LogicalResourceId="Rule")["StackResourceDrift"]
     assert found["StackResourceDriftStatus"] == "DELETED"
     assert "Resource Nothing does not exist" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Nothing")
-    assert "not supported by localcloud" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Queue")
+    assert "not supported by localcloud" in refused(client.detect_stack_resource_drift, StackName="drift", LogicalResourceId="Unread")
     assert "does not exist" in refused(client.describe_stack_drift_detection_status, StackDriftDetectionId="0" * 36)
     assert (
         stacks.create("undriftable", "Resources: {Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: '!'}}}")["StackStatus"]

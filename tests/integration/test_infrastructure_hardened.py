@@ -9,8 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 from helpers_permissions import not_needed, not_needed_services, of_keys, refused, roles_of, unused, usage_of
 
-from helpers_product import ACCOUNT, REGION, Product
+from helpers_product import ACCOUNT, REGION, STACK, Product
 from infrastructure.deploy import ServingMode
+from infrastructure.drift import DriftStatus, detect_drift
 
 BOUNDARY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
@@ -99,6 +100,12 @@ def test_everything_that_holds_data_has_the_key(product: Product, hardening: dic
     groups = product.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/scones-")["logGroups"]
     assert len(groups) == 5
     assert {group.get("kmsKeyId") for group in groups} == {key}
+
+
+def test_what_nobody_touched_is_in_sync_with_a_key_too(product: Product) -> None:
+    for stack in ("scones-platform", STACK):
+        found = detect_drift(product.client("cloudformation"), stack, lambda: 30.0)
+        assert (found.status, found.resources, found.reason) == (DriftStatus.IN_SYNC, (), None)
 
 
 def test_every_role_has_the_boundary(product: Product, hardening: dict[str, str]) -> None:

@@ -180,6 +180,51 @@ def test_what_was_changed_by_hand_is_found(
         assert any(item["path"].startswith(path) for item in new[resource]["differences"]), new[resource]["differences"]
 
 
+def test_what_an_auditor_changed_is_found(product: Product, known: set[str]) -> None:
+    """What nobody sees at once, as all still works; all changed, then looked at, as one look costs more than the changes."""
+    c, bucket = product.client, product.outputs.artifact_bucket_name
+    c("lambda").remove_permission(
+        FunctionName="scones-deploy-inference-workflow", StatementId=physical(product, "scones-platform", "DeployFunctionPermission")
+    )
+    c("sqs").delete_queue(QueueUrl=physical(product, "scones-platform", "EventDeadLetterQueue"))
+    c("sns").delete_topic(TopicArn=physical(product, "scones-platform", "NotificationTopic"))
+    c("logs").delete_log_group(logGroupName=physical(product, "scones-platform", "DeployFunctionLogGroup"))
+    c("logs").put_retention_policy(logGroupName=physical(product, STACK, "SmokeTestLogGroup"), retentionInDays=1)
+    c("s3").delete_bucket_encryption(Bucket=bucket)
+    c("s3").delete_bucket_lifecycle(Bucket=bucket)
+    c("s3").delete_bucket_ownership_controls(Bucket=bucket)
+    c("cloudwatch").disable_alarm_actions(AlarmNames=["scones-approval-events-dead-letters"])
+    c("cloudwatch").put_dashboard(DashboardName=physical(product, STACK, "Dashboard"), DashboardBody='{"widgets": []}')
+    c("sqs").set_queue_attributes(QueueUrl=physical(product, STACK, "ReviewQueue"), Attributes={"MessageRetentionPeriod": "60"})
+    machine = physical(product, STACK, "StateMachine")
+    c("stepfunctions").update_state_machine(stateMachineArn=machine, loggingConfiguration={"level": "OFF"})
+    found = {
+        (item["resource"], item["status"]): {difference["path"].split("/")[1] for difference in item["differences"]}
+        for stack in scones("aws", "diff", "--json").document
+        for item in (stack["drift"] or {"resources": ()})["resources"]
+        if item["resource"] not in known - {"StateMachine", "ArtifactBucket"}
+    }
+    assert found == {
+        ("DeployFunctionPermission", "DELETED"): set(),
+        ("EventDeadLetterQueue", "DELETED"): set(),
+        ("EventDeadLetterQueuePolicy", "DELETED"): set(),
+        ("NotificationTopic", "DELETED"): set(),
+        ("NotificationTopicPolicy", "DELETED"): set(),
+        ("DeployFunctionLogGroup", "DELETED"): set(),
+        ("SmokeTestLogGroup", "MODIFIED"): {"RetentionInDays"},
+        ("ArtifactBucket", "MODIFIED"): {
+            "BucketEncryption",
+            "LifecycleConfiguration",
+            "OwnershipControls",
+            "PublicAccessBlockConfiguration",
+        },
+        ("DeadLetterAlarm", "MODIFIED"): {"ActionsEnabled"},
+        ("Dashboard", "MODIFIED"): {"DashboardBody"},
+        ("ReviewQueue", "MODIFIED"): {"MessageRetentionPeriod"},
+        ("StateMachine", "MODIFIED"): {"LoggingConfiguration", "RoleArn"},
+    }
+
+
 def test_people_read_it(product: Product) -> None:
     answer = scones("aws", "diff", "--exit-code")
     assert isinstance(answer.error, SystemExit)
@@ -187,6 +232,36 @@ def test_people_read_it(product: Product) -> None:
     assert "EndpointErrorAlarm (AWS::CloudWatch::Alarm): deleted" in text
     assert "State: ENABLED → DISABLED" in text
     assert ADMINISTRATOR in text
+
+
+def test_the_platform_is_put_back(product: Product) -> None:
+    """What CloudFormation compares is as the template says again; what only `diff` sees is still told."""
+    assert "Put it back (shown first): scones aws bootstrap --revert-drift" in scones("aws", "diff").stdout
+    # Without the option there is nothing to do: CloudFormation compares templates.
+    assert scones("aws", "bootstrap", "--yes", "--json").document["outcome"] == "unchanged"
+    plan = " ".join(scones("aws", "bootstrap", "--revert-drift", "--dry-run").stdout.split())
+    assert "+ EventDeadLetterQueue AWS::SQS::Queue add" in plan
+    assert "State DISABLED → ENABLED" in plan
+    assert scones("aws", "bootstrap", "--revert-drift", "--yes", "--json").document["outcome"] == "updated"
+    # Nothing that is compared is left; of a role that the template gives no managed policies, none is taken.
+    assert [(item["resource"], item["differences"][0]["actual"]) for item in drift("scones-platform")["resources"]] == [
+        ("WorkflowRole", ADMINISTRATOR)
+    ]
+    assert scones("aws", "bootstrap", "--revert-drift", "--yes", "--json").document["outcome"] == "unchanged"
+
+
+def test_production_is_put_back_with_a_change_set_of_cloudformation(product: Product) -> None:
+    """As docs/aws.md says: the template and the parameters that the stack has."""
+    client = product.client("cloudformation")
+    kept = [{"ParameterKey": name, "UsePreviousValue": True} for name in product.stack()["Parameters"]]
+    request = {"StackName": STACK, "ChangeSetName": "revert-drift"}
+    client.create_change_set(**request, UsePreviousTemplate=True, DeploymentMode="REVERT_DRIFT", Parameters=kept)
+    client.get_waiter("change_set_create_complete").wait(**request)
+    client.execute_change_set(**request)
+    poll(lambda: product.stack()["StackStatus"] == "UPDATE_COMPLETE")
+    # CloudFormation compares neither a function's code nor SageMaker's types.
+    assert {item["resource"] for item in drift(STACK)["resources"]} == {"ImageClassificationFunction", "Endpoint"}
+    assert product.classify()["decision"] == "needs_review"
 
 
 def test_a_stack_that_was_deleted_is_no_stack_that_never_was(product: Product) -> None:

@@ -11,6 +11,7 @@ from conftest import Region, poll
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from helpers_product import GOOD, STACK, Product
 from localcloud.errors import ServiceError
+from scones.advice import advice
 from scones.errors import ExitCode, SconesError
 
 ENDPOINT = "scones-production"
@@ -90,6 +91,20 @@ def test_a_quota_that_is_used_up_is_named_and_what_serves_serves_on(product: Pro
 
 def test_after_that_the_same_is_deployed(product: Product) -> None:
     assert scones("deploy", "rollback", "1", "--json").document["outcome"] == "updated"
+
+
+def test_a_permission_that_was_taken_by_hand_comes_back_as_the_advice_says(product: Product) -> None:
+    stack = product.client("cloudformation").describe_stack_resource
+    role = stack(StackName="scones-platform", LogicalResourceId="ImageClassificationRole")["StackResourceDetail"]["PhysicalResourceId"]
+    iam = product.client("iam")
+    (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    iam.delete_role_policy(RoleName=role, PolicyName=policy)
+    with pytest.raises(AssertionError, match="AccessDenied"):
+        product.classify()
+    assert "ImageClassificationRole (AWS::IAM::Role): modified" in scones("aws", "diff").stdout
+    assert "scones aws bootstrap --revert-drift puts it right" in str(advice("AccessDenied"))
+    assert scones("aws", "bootstrap", "--yes", "--revert-drift", "--json").document["outcome"] == "updated"
+    assert product.classify()["decision"] == "needs_review"
 
 
 def test_an_endpoint_that_was_deleted_by_hand_is_seen_and_the_way_out_works(product: Product) -> None:

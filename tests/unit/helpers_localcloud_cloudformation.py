@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from localcloud.cloudformation.comparison import Comparison
 from localcloud.cloudformation.engine import Engine
 from localcloud.cloudformation.errors import ResourceFailure
 from localcloud.cloudformation.provider import Context, NameRule, Place, Properties, Provider, TagStyle
 from localcloud.cloudformation.schema import INTEGER, JSON, STRING, STRINGS, TAG_LIST, Object
-from localcloud.cloudformation.state import State
+from localcloud.cloudformation.state import Member, State
 from localcloud.cloudformation.target import Templates
 from localcloud.database import Database, Document
 
@@ -210,7 +211,9 @@ class Stacks:
         def no_clients(stack: Document) -> Any:
             return no_client
 
-        self.engine = PausedEngine(self.state, registry, no_clients, place, flush=self.world.flush, publish=publish, workers=workers)
+        self.engine = PausedEngine(
+            self.state, registry, no_clients, place, flush=self.world.flush, publish=publish, workers=workers, compare=self.compare
+        )
         self.templates = Templates(registry, place, lambda bucket, key: None, lambda host, port: False, lambda name: None)
 
     def restart(self, luck: int = 0) -> Stacks:
@@ -247,9 +250,19 @@ class Stacks:
         stack = self.stack(name)
         target = self.templates.target(_request(template, fields), stack)
         with self.state.lock:
-            self.engine.begin_update(stack["StackId"], target.fields, target.blueprint, KeepFailedUpdate=fields.get("KeepFailedUpdate"))
+            more = {key: fields.get(key) for key in ("KeepFailedUpdate", "RevertDrift")}
+            self.engine.begin_update(stack["StackId"], target.fields, target.blueprint, **more)
         self.engine.work()
         return self.stack(name)
+
+    def compare(self, clients: Any, members: Iterable[Member], member: Member) -> Comparison:
+        """Compare a box with what is in the world."""
+        assert member.current is not None
+        expected, thing = member.current.properties, self.world.things.get(str(member.current.physical_id))
+        if thing is None:
+            return Comparison(expected, None, None)
+        real = {key: value for key, value in thing.items() if key in expected}
+        return Comparison(expected, real, real)
 
     def begin(self, status: str, name: str = "s", **run: Any) -> Document:
         """Put a stack into a status in progress, and return it when what that means has ended."""

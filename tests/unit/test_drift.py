@@ -14,6 +14,7 @@ from infrastructure.drift import Difference, Drift, DriftStatus, ResourceDrift
 from infrastructure.reality import Reality
 from lambdas.deploy_inference_workflow.stacks import StackState
 from localcloud.cloudformation.drift import differences
+from localcloud.cloudformation.providers.s3 import lifecycle_rule, lifecycle_shown
 
 TEMPLATE = """
 Resources:
@@ -107,3 +108,28 @@ def test_equal_values_differ_in_nothing_and_others_in_something(expected: Any, a
     for path, before, after, kind in found:
         assert {"ADD": before is None, "REMOVE": after is None, "NOT_EQUAL": before != after}[kind]
         assert path == "" or path.startswith("/")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"Id": "a", "Status": "Enabled", "ExpirationInDays": 3, "Prefix": "tmp/"},
+        {"Status": "Disabled", "ExpirationDate": "2030-01-01T00:00:00+00:00"},
+        {
+            "Status": "Enabled",
+            "TagFilters": [{"Key": "k", "Value": "v"}],
+            "Transitions": [{"StorageClass": "GLACIER", "TransitionInDays": 30}],
+        },
+        {
+            "Status": "Enabled",
+            "Prefix": "x",
+            "ObjectSizeGreaterThan": "100",
+            "TagFilters": [{"Key": "k", "Value": "v"}],
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 9},
+            "NoncurrentVersionTransitions": [{"StorageClass": "STANDARD_IA", "TransitionInDays": 40}],
+        },
+    ],
+)
+def test_a_lifecycle_rule_is_read_in_the_words_of_a_template(rule: dict[str, Any]) -> None:
+    assert lifecycle_shown(lifecycle_rule(rule)) == rule

@@ -226,6 +226,50 @@ def test_killed_at_every_moment_of_an_update(luck: int, after: Json) -> None:
 
 
 @pytest.mark.parametrize("luck", [0, -1])
+@pytest.mark.parametrize("after", [FIRST, BROKEN], ids=["reverted", "rollback"])
+def test_killed_at_every_moment_of_reverting_drift(luck: int, after: Json) -> None:
+    """The stack is as its template says, or everything is as somebody left it by hand; and can be reverted then."""
+    with fresh() as created:
+        created.create(FIRST)
+        new = normal(created.live())
+    for moment, stacks in every_moment(FIRST):
+        (a,) = (name for name, thing in stacks.world.things.items() if thing.get("Kind") == "red")
+        stacks.world.things[a]["Size"] = 9
+        del stacks.world.things["named"]
+        stacks.world.flush()
+        by_hand = copy.deepcopy(stacks.world.things)
+        killed, again = recovered(stacks, lambda stacks=stacks: stacks.update(after, RevertDrift=True), moment, luck)  # type: ignore[misc]
+        # What counts during an operation only is forgotten with it.
+        current = [member.current for member in again.state.members(again.id("s")) if member.current is not None]
+        assert not any(instance.recreated or instance.actual is not None for instance in current)
+        if again.stack()["StackStatus"] != "UPDATE_COMPLETE":
+            assert again.world.things == by_hand
+            assert again.update(FIRST, RevertDrift=True)["StackStatus"] == "UPDATE_COMPLETE"
+        assert normal(again.live()) == new
+        assert {e["LogicalResourceId"] for e in again.state.events(again.id("s")) if e["ResourceStatus"] == "UPDATE_COMPLETE"} >= {"A", "C"}
+        assert again.delete()["StackStatus"] == "DELETE_COMPLETE"
+        assert again.world.things == {}
+        again.database.close()
+        if not killed:
+            return
+    raise AssertionError("the update does not end")
+
+
+def test_an_update_that_does_not_revert_drift_leaves_what_was_changed_by_hand(stacks: Stacks) -> None:
+    stacks.create(FIRST)
+    (a,) = (name for name, thing in stacks.world.things.items() if thing.get("Kind") == "red")
+    stacks.world.things[a]["Size"] = 9
+    assert stacks.update(FIRST)["StackStatus"] == "UPDATE_COMPLETE"
+    assert stacks.world.things[a]["Size"] == 9
+    stacks.update(FIRST, RevertDrift=True)
+    assert stacks.world.things[a]["Size"] == 1
+    # It holds for one update.
+    stacks.world.things[a]["Size"] = 9
+    stacks.update(FIRST)
+    assert stacks.world.things[a]["Size"] == 9
+
+
+@pytest.mark.parametrize("luck", [0, -1])
 def test_killed_at_every_moment_of_a_delete(luck: int) -> None:
     for moment, stacks in every_moment(FIRST):
         killed, again = recovered(stacks, lambda stacks=stacks: stacks.delete(), moment, luck)  # type: ignore[misc]

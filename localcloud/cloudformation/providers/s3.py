@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
@@ -183,11 +184,13 @@ def _put_tags(client: Any, bucket: str, value: Json) -> None:
 
 
 def _put_encryption(client: Any, bucket: str, value: Json) -> None:
-    rules = [
-        {"ApplyServerSideEncryptionByDefault" if key == "ServerSideEncryptionByDefault" else key: item for key, item in rule.items()}
-        for rule in value["ServerSideEncryptionConfiguration"]
-    ]
+    rules = [encryption_rule(rule) for rule in value["ServerSideEncryptionConfiguration"]]
     client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
+
+
+def encryption_rule(rule: Json) -> dict[str, Json]:
+    """Return a template's rule for encryption in the API's words."""
+    return {"ApplyServerSideEncryptionByDefault" if key == "ServerSideEncryptionByDefault" else key: item for key, item in rule.items()}
 
 
 def _put_cors(client: Any, bucket: str, value: Json) -> None:
@@ -198,11 +201,12 @@ def _put_cors(client: Any, bucket: str, value: Json) -> None:
 
 def _put_lifecycle(client: Any, bucket: str, value: Json) -> None:
     client.put_bucket_lifecycle_configuration(
-        Bucket=bucket, LifecycleConfiguration={"Rules": [_lifecycle_rule(rule) for rule in value["Rules"]]}
+        Bucket=bucket, LifecycleConfiguration={"Rules": [lifecycle_rule(rule) for rule in value["Rules"]]}
     )
 
 
-def _lifecycle_rule(rule: Json) -> dict[str, Json]:
+def lifecycle_rule(rule: Json) -> dict[str, Json]:
+    """Return a template's lifecycle rule in the API's words."""
     result: dict[str, Json] = {"Status": rule["Status"]}
     if "Id" in rule:
         result["ID"] = rule["Id"]
@@ -229,6 +233,30 @@ def _lifecycle_rule(rule: Json) -> dict[str, Json]:
             {names.get(key, key): _class(item) for key, item in one.items()} for one in rule["NoncurrentVersionTransitions"]
         ]
     return result | {"Filter": _lifecycle_filter(rule)}
+
+
+def lifecycle_shown(rule: Json) -> dict[str, Json]:
+    """Return a lifecycle rule of the API as a template writes it."""
+    shown: dict[str, Json] = {"Id": rule["ID"]} if "ID" in rule else {}
+    shown |= {key: rule[key] for key in ("Status", "AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration") if key in rule}
+    names = {"Days": "ExpirationInDays", "Date": "ExpirationDate"}
+    shown |= {names.get(key, key): _day(value) for key, value in rule.get("Expiration", {}).items()}
+    for section, names in (
+        ("Transitions", {"Days": "TransitionInDays", "Date": "TransitionDate"}),
+        ("NoncurrentVersionTransitions", {"NoncurrentDays": "TransitionInDays"}),
+    ):
+        if rule.get(section):
+            shown[section] = [{names.get(key, key): _day(value) for key, value in one.items()} for one in rule[section]]
+    terms = rule.get("Filter", {}).get("And") or rule.get("Filter") or {}
+    prefix = terms.get("Prefix") or rule.get("Prefix")
+    shown |= {"Prefix": prefix} if prefix else {}
+    shown |= {key: str(terms[key]) for key in ("ObjectSizeGreaterThan", "ObjectSizeLessThan") if key in terms}
+    tags = terms.get("Tags") or ([terms["Tag"]] if "Tag" in terms else [])
+    return shown | ({"TagFilters": tags} if tags else {})
+
+
+def _day(value: Json) -> Json:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _class(value: Json) -> Json:
