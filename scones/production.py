@@ -128,7 +128,8 @@ class Production:
         for broken in (self._broken_rule(rule, function), self._broken_permission(function)):
             if broken is not None:
                 raise SconesError(
-                    f"Nothing would carry the decision out: {broken}", "Somebody changed the platform by hand. See what: scones aws diff"
+                    f"Nothing would carry the decision out: {broken}",
+                    "Somebody changed the platform by hand. See what: scones aws diff; put it back: scones aws bootstrap --revert-drift",
                 )
 
     def _broken_rule(self, rule: str, function: str) -> str | None:
