@@ -146,38 +146,40 @@ def public_bucket(product: Product) -> None:
     product.client("s3").delete_public_access_block(Bucket=product.outputs.artifact_bucket_name)
 
 
-@pytest.mark.parametrize(
-    ("change", "stack", "resource", "status", "path"),
-    [
-        (another_configuration, STACK, "Endpoint", "MODIFIED", "/EndpointConfigName"),
-        (other_code, STACK, "ImageClassificationFunction", "MODIFIED", "/Code"),
-        (other_settings, STACK, "FilterLowConfidenceInferencesFunction", "MODIFIED", "/Timeout"),
-        (moved_alias, STACK, "StateMachineAlias", "MODIFIED", "/RoutingConfiguration/0/StateMachineVersionArn"),
-        (deleted_alarm, STACK, "EndpointErrorAlarm", "DELETED", None),
-        (deaf_alarm, STACK, "EndpointLatencyAlarm", "MODIFIED", "/Threshold"),
-        (disabled_rule, "scones-platform", "ApprovalRule", "MODIFIED", "/State"),
-        (other_target, "scones-platform", "StepFailedRule", "MODIFIED", "/Targets/1"),
-        (widened_policy, "scones-platform", "SmokeTestRole", "MODIFIED", "/Policies/0/PolicyDocument/Statement"),
-        (attached_policy, "scones-platform", "WorkflowRole", "MODIFIED", "/ManagedPolicyArns"),
-        (added_policy, "scones-platform", "DeployFunctionRole", "MODIFIED", "/Policies"),
-        (open_trust, "scones-platform", "JobRole", "MODIFIED", "/AssumeRolePolicyDocument/Statement"),
-        (no_bucket_policy, "scones-platform", "ArtifactBucketPolicy", "DELETED", None),
-        (public_bucket, "scones-platform", "ArtifactBucket", "MODIFIED", "/PublicAccessBlockConfiguration"),
-    ],
-)
-def test_what_was_changed_by_hand_is_found(
-    product: Product, known: set[str], change: Callable[[Product], None], stack: str, resource: str, status: str, path: str | None
-) -> None:
-    change(product)
-    found = drift(stack)
-    assert found["status"] == "DRIFTED"
-    new = {item["resource"]: item for item in found["resources"] if item["resource"] not in known}
-    known.update(new)
+#: A change, the one resource that differs by it, how, and where.
+CHANGES: list[tuple[Callable[[Product], None], str, str, str, str | None]] = [
+    (another_configuration, STACK, "Endpoint", "MODIFIED", "/EndpointConfigName"),
+    (other_code, STACK, "ImageClassificationFunction", "MODIFIED", "/Code"),
+    (other_settings, STACK, "FilterLowConfidenceInferencesFunction", "MODIFIED", "/Timeout"),
+    (moved_alias, STACK, "StateMachineAlias", "MODIFIED", "/RoutingConfiguration/0/StateMachineVersionArn"),
+    (deleted_alarm, STACK, "EndpointErrorAlarm", "DELETED", None),
+    (deaf_alarm, STACK, "EndpointLatencyAlarm", "MODIFIED", "/Threshold"),
+    (disabled_rule, "scones-platform", "ApprovalRule", "MODIFIED", "/State"),
+    (other_target, "scones-platform", "StepFailedRule", "MODIFIED", "/Targets/1"),
+    (widened_policy, "scones-platform", "SmokeTestRole", "MODIFIED", "/Policies/0/PolicyDocument/Statement"),
+    (attached_policy, "scones-platform", "WorkflowRole", "MODIFIED", "/ManagedPolicyArns"),
+    (added_policy, "scones-platform", "DeployFunctionRole", "MODIFIED", "/Policies"),
+    (open_trust, "scones-platform", "JobRole", "MODIFIED", "/AssumeRolePolicyDocument/Statement"),
+    (no_bucket_policy, "scones-platform", "ArtifactBucketPolicy", "DELETED", None),
+    (public_bucket, "scones-platform", "ArtifactBucket", "MODIFIED", "/PublicAccessBlockConfiguration"),
+]
+
+
+def test_what_was_changed_by_hand_is_found(product: Product, known: set[str]) -> None:
+    """All changed, then looked at once: each change is another resource's."""
+    for change, *_ in CHANGES:
+        change(product)
+    documents = {item["stack"]: item["drift"] for item in scones("aws", "diff", "--json").document}
+    found = {(stack, item["resource"]): item for stack in (STACK, "scones-platform") for item in documents[stack]["resources"]}
+    assert {documents[stack]["status"] for stack in (STACK, "scones-platform")} == {"DRIFTED"}
     # With another role for its version, the state machine differs too.
-    assert set(new) - {"StateMachine"} == {resource}
-    assert new[resource]["status"] == status
-    if path is not None:
-        assert any(item["path"].startswith(path) for item in new[resource]["differences"]), new[resource]["differences"]
+    assert found.keys() - {(STACK, "StateMachine")} == {(stack, resource) for _, stack, resource, *_ in CHANGES}
+    known.update(resource for _, resource in found)
+    for _, stack, resource, status, path in CHANGES:
+        item = found[stack, resource]
+        assert item["status"] == status
+        if path is not None:
+            assert any(difference["path"].startswith(path) for difference in item["differences"]), item
 
 
 def test_what_an_auditor_changed_is_found(product: Product, known: set[str]) -> None:
