@@ -35,6 +35,7 @@ def classify(
 
     A confidence below the threshold is an outcome (needs_review), not a failure. Exits with 1 when any photo could not be classified.
     """
+    from scones.production import Production
     from scones.registry import stack_outputs
     from scones.settings import load
     from scones.workflow import Workflow
@@ -43,6 +44,11 @@ def classify(
     settings = load(context, stage, overrides).settings
     outputs = stack_outputs(context.target, f"{settings.project.name}-inference")
     if outputs is None or "StateMachineArn" not in outputs:
+        state = Production(context.target, settings).stack().describe()
+        if state is not None and not state.settled:
+            raise SconesError(
+                f"The first deployment to production is under way ({state.status}); nothing serves yet", "Wait for its end: scones status"
+            )
         raise SconesError(
             f"Nothing is deployed to production yet ({context.target})",
             "Train a model (scones run --data FOLDER, or sample), approve it (scones models approve), then try again.",

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from helpers_commands import commands_environment, scones  # noqa: F401  # the first is a fixture
 from helpers_product import STACK, Product
+from lambdas.deploy_inference_workflow.stacks import Stack, StackState
 from scones.errors import ExitCode, SconesError
 
 
@@ -54,6 +55,16 @@ def test_without_a_production_there_is_nothing_to_roll_back(product: Product) ->
     assert error.exit_code == ExitCode.USAGE
     assert "Nothing is in production" in error.message
     assert scones("deploy", "history", "--json").document == []
+
+
+def test_a_classification_without_a_production_says_whether_one_is_on_its_way(
+    product: Product, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"\x89PNG")
+    assert "Nothing is deployed to production yet" in refused("classify", str(photo)).message
+    monkeypatch.setattr(Stack, "describe", lambda self: StackState("id", "CREATE_IN_PROGRESS", {}, {}))
+    assert "is under way (CREATE_IN_PROGRESS)" in refused("classify", str(photo)).message
 
 
 def test_a_dry_run_of_the_first_approval_shows_the_stack_and_makes_none(product: Product, registered: list[str]) -> None:
