@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,6 @@ def test_a_dry_run_of_a_classification_checks_photos_and_workflow_and_sends_noth
 def test_a_decision_that_this_machines_clock_says_is_in_the_future_does_not_win(
     product: Product, versions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datetime import UTC, datetime
-
     class Yesterday(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Yesterday:
@@ -219,6 +218,9 @@ def test_a_dry_run_of_a_decision_says_what_its_event_would_do(product: Product, 
 
 
 def test_what_cannot_be_deployed_leaves_what_serves(product: Product, versions: list[str]) -> None:
+    # The decision before was dated a second ahead, and the later one wins.
+    decided = datetime.fromisoformat(product.stack()["Parameters"]["DecidedAt"])
+    poll(lambda: datetime.now(UTC) > decided)
     bad = product.register(script="raise RuntimeError('this model cannot be loaded')")
     product.client("sagemaker").update_model_package(ModelPackageArn=bad, ModelApprovalStatus="Approved")
     product.settled("UPDATE_ROLLBACK_COMPLETE")
