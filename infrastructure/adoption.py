@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infrastructure.changes import ChangeSet, ChangeSets, Import
+from infrastructure.changes import ChangeSet, ChangeSets, Import, in_the_way
 from infrastructure.packaging import PLATFORM_TEMPLATE
 from infrastructure.templates import Template
 from lambdas.deploy_inference_workflow.errors import DeploymentError
@@ -104,8 +104,8 @@ class Adoption:
         """
         if state is not None and not state.is_leftover:
             return False
-        if state is not None and state.status != "REVIEW_IN_PROGRESS":
-            self._stack.delete(state)
+        if (rest := in_the_way(state)) is not None:
+            self._stack.delete(rest)
         imports = self.found()
         if imports:
             self._change_sets.execute(self.plan(imports))
@@ -126,8 +126,7 @@ class Adoption:
     def _desired(self, imports: tuple[Import, ...]) -> Desired:
         fixed = {item.logical_id: _KINDS[item.type].fixed for item in imports}
         template = Template.read(PLATFORM_TEMPLATE).only(fixed)
-        parameters = {name: value for name, value in self._parameters.items() if name in template.parameters}
-        return Desired({"TemplateBody": template.body()}, parameters, self._role_arn)
+        return Desired({"TemplateBody": template.body()}, template.declared(self._parameters), self._role_arn)
 
     def _place(self) -> dict[str, str]:
         return {

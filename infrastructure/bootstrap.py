@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infrastructure.adoption import Adoption
-from infrastructure.changes import Action, ChangeSet, ChangeSets, Import, ResourceChange, additions
+from infrastructure.changes import Action, ChangeSet, ChangeSets, Import, ResourceChange, additions, in_the_way
 from infrastructure.deploy import (
     PlatformOutputs,
     PlatformParameters,
@@ -56,7 +56,7 @@ class Plan:
     @property
     def leftover(self) -> StackState | None:
         """What a failed creation or deletion left, which goes first."""
-        return None if self.state is None or not self.state.is_leftover or self.state.status == "REVIEW_IN_PROGRESS" else self.state
+        return in_the_way(self.state)
 
     @property
     def changes_nothing(self) -> bool:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from infrastructure.templates import Template
 from lambdas.deploy_inference_workflow.errors import DeploymentError, DeploymentInProgressError
-from lambdas.deploy_inference_workflow.stacks import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, POLL_GROWTH, Desired, Stack
+from lambdas.deploy_inference_workflow.stacks import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, POLL_GROWTH, Desired, Stack, StackState
 
 #: What is lost with these is more than what a template can make again.
 HOLDS_DATA = frozenset(
@@ -99,6 +99,11 @@ class Import:
     logical_id: str
     type: str
     identifier: Mapping[str, str]
+
+
+def in_the_way(state: StackState | None) -> StackState | None:
+    """Returns what a failed creation or deletion left, which goes before anything can be planned; a stack that only waits for its first plan stays."""
+    return state if state is not None and state.is_leftover and state.status != "REVIEW_IN_PROGRESS" else None
 
 
 class ChangeSets:

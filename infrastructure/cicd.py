@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from infrastructure.buckets import empty_bucket
-from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions
+from infrastructure.changes import ChangeSet, ChangeSets, ResourceChange, additions, in_the_way
 from infrastructure.packaging import ROOT
 from infrastructure.templates import Template, template_body
 from lambdas.deploy_inference_workflow.stacks import Change, Desired, Stack, StackState
@@ -74,7 +74,7 @@ class DeliveryPlan:
     @property
     def leftover(self) -> StackState | None:
         """What a failed creation or deletion left, which goes first."""
-        return None if self.state is None or not self.state.is_leftover or self.state.status == "REVIEW_IN_PROGRESS" else self.state
+        return in_the_way(self.state)
 
     @property
     def changes_nothing(self) -> bool:

@@ -217,7 +217,7 @@ def desired_data(parameters: PlatformParameters) -> Desired:
     """Returns the part of the platform stack that holds data, which comes first: the rest refers to what is in its bucket."""
     template = platform_data()
     desired = _desired(parameters, {"TemplateBody": template.body()}, {})
-    return replace(desired, parameters={name: value for name, value in desired.parameters.items() if name in template.parameters})
+    return replace(desired, parameters=template.declared(desired.parameters))
 
 
 def platform_data() -> Template:

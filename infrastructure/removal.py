@@ -155,11 +155,7 @@ class Removal:
         Raises:
             DeploymentError: something cannot be removed. What went is gone; doing it again goes on from there.
         """
-        check_protection(inventory, delete_data=delete_data)
-        self.check_role(inventory)
-        for found in inventory.stacks:
-            if found.kept:
-                self._stack(found.name).check_updatable(found.state)
+        self.check(inventory, delete_data=delete_data)
         by_name = {stack.name: stack for stack in inventory.stacks}
         cicd, inference, platform = (by_name.get(name) for name in self.names.stacks)
         for stack in (cicd, inference):
@@ -175,12 +171,20 @@ class Removal:
         if platform is not None:
             self._remove_stack(platform, delete_data, None)
 
-    def check_role(self, inventory: Inventory) -> None:
-        """Refuses, before anything is gone, to take production away without a role that may.
+    def check(self, inventory: Inventory, *, delete_data: bool) -> None:
+        """Refuses, before anything is gone, what could not be done to its end: `run` does it, and who only plans a removal.
 
         Raises:
-            DeploymentError: the platform was deleted by hand, and with it the role that CloudFormation deploys production with.
+            DeploymentError: a stack that would go is protected against deletion; the role that takes production away is gone; or a stack that stays is in a
+                state that a person has to get it out of.
         """
+        _check_protection(inventory, delete_data=delete_data)
+        self._check_role(inventory)
+        for found in inventory.stacks:
+            if found.kept:
+                self._stack(found.name).check_updatable(found.state)
+
+    def _check_role(self, inventory: Inventory) -> None:
         for stack in inventory.stacks:
             if stack.name == self.names.inference_stack and stack.state.role_arn and self._role(inventory, stack) is None:
                 raise DeploymentError(
@@ -256,7 +260,7 @@ class Removal:
         tags = {tag["Key"]: tag["Value"] for tag in response.get("Tags", ())}
         return Desired(
             {"TemplateBody": part.body()},
-            {name: value for name, value in state.parameters.items() if name in part.parameters},
+            part.declared(state.parameters),
             tags=tags if retained else tags | _MARK,
         )
 
@@ -392,12 +396,7 @@ class Removal:
         )
 
 
-def check_protection(inventory: Inventory, *, delete_data: bool) -> None:
-    """Refuses, before anything is gone, what CloudFormation would refuse in the middle of it.
-
-    Raises:
-        DeploymentError: a stack that would go is protected against deletion.
-    """
+def _check_protection(inventory: Inventory, *, delete_data: bool) -> None:
     for stack in inventory.stacks:
         if stack.state.protected and (delete_data or not stack.kept):
             raise DeploymentError(

@@ -70,6 +70,10 @@ class Template:
         """The names of the parameters that it declares."""
         return (self.document.get("Parameters") or {}).keys()
 
+    def declared(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Returns those of `values` whose parameters it declares: CloudFormation refuses others."""
+        return {name: value for name, value in values.items() if name in self.parameters}
+
     @cached_property
     def defaults(self) -> dict[str, str]:
         """The parameters' defaults, as texts; parameters without one are not in it."""

@@ -127,7 +127,9 @@ class Comparison:
         except ClientError:
             # What is wrong with the platform is said of its own stack.
             return {}
-        found: dict[str, str] = json.loads(function["Environment"]["Variables"]["STACK_PARAMETERS"])
+        variables = function.get("Environment", {}).get("Variables", {})
+        # Emptied by hand: that, too, is said of the platform's stack.
+        found: dict[str, str] = json.loads(variables.get("STACK_PARAMETERS", "{}"))
         return found
 
     def _compare(self, name: str, wanted: Wanted) -> StackDifference:

@@ -17,7 +17,7 @@ from scones.errors import ExitCode, SconesError
 from scones.registry import Decision, ModelVersion, Registry, stack_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from infrastructure.changes import ResourceChange
     from infrastructure.deploy import DeploymentOutcome
@@ -109,13 +109,16 @@ class Production:
         Raises:
             SconesError: There is no platform, or one without functions.
         """
+        return self._platform_outputs()["DeployFunctionName"]
+
+    def _platform_outputs(self) -> dict[str, str]:
         stack = self._settings.aws.platform_stack
         outputs = stack_outputs(self._target, stack) or {}
         if "DeployFunctionName" not in outputs:
             raise SconesError(
                 f"The stack {stack} has no deploying function ({self._target})", "Make it: scones aws bootstrap", ExitCode.USAGE
             )
-        return outputs["DeployFunctionName"]
+        return outputs
 
     def check_decisions_arrive(self) -> None:
         """Look whether the event of a decision would reach the deploying function; what the caller may not look at is not known, and lets through.
@@ -123,16 +126,22 @@ class Production:
         Raises:
             SconesError: There is no deploying function, or what leads to it was changed by hand.
         """
-        function = self.function_name()
-        rule = (stack_outputs(self._target, self._settings.aws.platform_stack) or {}).get("ApprovalRuleName", "")
-        for broken in (self._broken_rule(rule, function), self._broken_permission(function)):
+        outputs = self._platform_outputs()
+        for look in (self._broken_rule, self._broken_permission):
+            try:
+                broken = look(outputs)
+            except ClientError as error:
+                if "AccessDenied" not in error.response["Error"]["Code"]:
+                    raise
+                continue
             if broken is not None:
                 raise SconesError(
                     f"Nothing would carry the decision out: {broken}",
                     "Somebody changed the platform by hand. See what: scones aws diff; put it back: scones aws bootstrap --revert-drift",
                 )
 
-    def _broken_rule(self, rule: str, function: str) -> str | None:
+    def _broken_rule(self, outputs: Mapping[str, str]) -> str | None:
+        rule, function = outputs.get("ApprovalRuleName", ""), outputs["DeployFunctionName"]
         events = self._target.client("events")
         try:
             if events.describe_rule(Name=rule)["State"] != "ENABLED":
@@ -140,22 +149,15 @@ class Production:
             targets = events.list_targets_by_rule(Rule=rule)["Targets"]
         except events.exceptions.ResourceNotFoundException:
             return f"the rule {rule} is gone"
-        except ClientError as error:
-            if _is_denied(error):
-                return None
-            raise
         return None if any(target["Arn"].endswith(f":{function}") for target in targets) else f"the rule {rule} does not name {function}"
 
-    def _broken_permission(self, function: str) -> str | None:
+    def _broken_permission(self, outputs: Mapping[str, str]) -> str | None:
+        function = outputs["DeployFunctionName"]
         client = self._target.client("lambda")
         try:
             policy = client.get_policy(FunctionName=function)["Policy"]
         except client.exceptions.ResourceNotFoundException:
             return f"the function {function} is gone, or the rule may not invoke it"
-        except ClientError as error:
-            if _is_denied(error):
-                return None
-            raise
         return None if "events.amazonaws.com" in policy else f"the rule may not invoke the function {function}"
 
     def history(self) -> list[Deployment]:
@@ -304,10 +306,6 @@ class Production:
                 on_status(f"stack {self.stack_name}: {status}")
             time.sleep(pause)
             pause = min(pause * 1.2, 5.0)
-
-
-def _is_denied(error: ClientError) -> bool:
-    return "AccessDenied" in error.response["Error"]["Code"]
 
 
 def now() -> str:

@@ -261,7 +261,7 @@ def destroy(
     Data stays, with the stack that owns it, unless --delete-data is given. Shows first what goes and what stays, and asks for the project's
     name. Broken off, it goes on where it was when it is run again.
     """
-    from infrastructure.removal import Removal, check_protection
+    from infrastructure.removal import Removal
     from scones import removal as view
     from scones.asking import named
     from scones.platform import platform_parameters
@@ -305,8 +305,7 @@ def destroy(
     if found.is_empty or (found.holds_only_data and not delete_data):
         context.output.result({**result, "outcome": "nothing to do"}, left(found))
         return
-    check_protection(found, delete_data=delete_data)
-    removal.check_role(found)
+    removal.check(found, delete_data=delete_data)
     if dry_run:
         context.output.result({**result, "outcome": "planned"}, planned)
         say("Nothing was removed (--dry-run).")

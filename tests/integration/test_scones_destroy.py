@@ -213,6 +213,8 @@ def test_a_function_that_was_deleted_by_hand_comes_back_as_the_advice_says(produ
     ):
         assert step in str(error.hint)
     assert "DeployFunction (AWS::Lambda::Function): deleted" in scones("aws", "diff").stdout
+    for how in ("--dry-run", "--confirm=scones"):
+        assert "scones-platform is in UPDATE_ROLLBACK_FAILED" in refused(how).message
     cloudformation.continue_update_rollback(StackName="scones-platform", ResourcesToSkip=["DeployFunction"])
     poll(lambda: stacks(product)["scones-platform"] == "UPDATE_ROLLBACK_COMPLETE")
     assert scones("aws", "destroy", "--confirm", "scones").error is None

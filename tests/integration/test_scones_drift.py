@@ -73,6 +73,10 @@ def other_settings(product: Product) -> None:
     product.client("lambda").update_function_configuration(FunctionName="scones-filter-low-confidence-inferences", Timeout=60)
 
 
+def no_environment(product: Product) -> None:
+    product.client("lambda").update_function_configuration(FunctionName=product.outputs.deploy_function_name, Environment={"Variables": {}})
+
+
 def moved_alias(product: Product) -> None:
     states, alias = product.client("stepfunctions"), product.stack()["Outputs"]["StateMachineArn"]
     machine = alias.rpartition(":")[0]
@@ -155,6 +159,7 @@ CHANGES: list[tuple[Callable[[Product], None], str, str, str, str | None]] = [
     (deleted_alarm, STACK, "EndpointErrorAlarm", "DELETED", None),
     (deaf_alarm, STACK, "EndpointLatencyAlarm", "MODIFIED", "/Threshold"),
     (disabled_rule, "scones-platform", "ApprovalRule", "MODIFIED", "/State"),
+    (no_environment, "scones-platform", "DeployFunction", "MODIFIED", "/Environment"),
     (other_target, "scones-platform", "StepFailedRule", "MODIFIED", "/Targets/1"),
     (widened_policy, "scones-platform", "SmokeTestRole", "MODIFIED", "/Policies/0/PolicyDocument/Statement"),
     (attached_policy, "scones-platform", "WorkflowRole", "MODIFIED", "/ManagedPolicyArns"),
