@@ -19,15 +19,14 @@ _SECONDS = 30
 
 
 def next_steps(target: Target, settings: Settings, stack: str) -> list[str]:
-    """Return what a person does next, as lines. On localcloud the connection leads to a repository of its own afterwards.
+    """Return what a person does next, as lines whose commands name no target yet. On localcloud the connection leads to a repository of its own afterwards.
 
     Raises:
         SconesError: localcloud refuses the connection.
     """
-    option = " --aws" if target.kind == "aws" else ""
     outputs = stack_outputs(target, stack) or {}
     if "SourceKey" in outputs:
-        return [f"Deliver the commit that is checked out: scones cicd push{option}"]
+        return ["Deliver the commit that is checked out: scones cicd push"]
     if "GitHubActionsRoleArn" in outputs:
         return [
             f"Put the workflow of docs/cicd.md into .github/workflows/, with the variables AWS_ROLE_ARN={outputs['GitHubActionsRoleArn']} and "
@@ -37,7 +36,7 @@ def next_steps(target: Target, settings: Settings, stack: str) -> list[str]:
     if target.kind == "localcloud":
         remote = _authorize(target, arn, settings.cicd.repository or "")
         return [f"Deliver a commit: git push {shlex.quote(remote)} HEAD:{branch}", "Then look: scones cicd status"]
-    lines = [f"Deliver a commit: git push to the branch {branch} of {settings.cicd.repository}, then look: scones cicd status{option}"]
+    lines = [f"Deliver a commit: git push to the branch {branch} of {settings.cicd.repository}, then look: scones cicd status"]
     connection = target.client("codeconnections").get_connection(ConnectionArn=arn)["Connection"]
     if connection["ConnectionStatus"] == "PENDING":
         region = arn.split(":")[3]

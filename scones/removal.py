@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from infrastructure.costs import Estimate
@@ -51,7 +53,6 @@ def document(inventory: Inventory, delete_data: bool) -> dict[str, Any]:
 
 def orphans(session: Any, parameters: PlatformParameters, inventory: Inventory) -> tuple[str, ...]:
     """Return what a platform stack that was deleted by hand has left behind, which belongs to no stack."""
-
     from infrastructure.adoption import Adoption
     from lambdas.deploy_inference_workflow.errors import DeploymentError
     from lambdas.deploy_inference_workflow.stacks import Stack
@@ -67,13 +68,14 @@ def orphans(session: Any, parameters: PlatformParameters, inventory: Inventory) 
     return tuple(f"{item.type} {value}" for item in found for value in item.identifier.values())
 
 
-def print_orphans(console: Console, found: tuple[str, ...], *, aws: bool) -> None:
-    """Print what belongs to no stack, so that no removal takes it."""
+def print_orphans(console: Console, found: tuple[str, ...], hint: Callable[[str], str]) -> None:
+    """Print what belongs to no stack, so that no removal takes it; `hint` makes commands go on where this one is."""
+    from rich.markup import escape
+
     if found:
-        option = " --aws" if aws else ""
+        advice = hint("scones aws bootstrap takes this into a stack again, and scones aws destroy --delete-data after that takes it away.")
         console.print(
-            f"[bold]Belongs to no stack, and is not touched:[/] {', '.join(found)}. The platform was deleted by hand; scones aws bootstrap{option} "
-            f"takes this into a stack again, and scones aws destroy{option} --delete-data after that takes it away.",
+            f"[bold]Belongs to no stack, and is not touched:[/] {', '.join(found)}. The platform was deleted by hand; {escape(advice)}",
             soft_wrap=True,
         )
 
@@ -123,12 +125,11 @@ def print_plan(console: Console, inventory: Inventory, delete_data: bool) -> Non
     console.print("Untouched: the logs of jobs in /aws/sagemaker/ProcessingJobs and TrainingJobs, which other projects may share.")
 
 
-def print_left(console: Console, inventory: Inventory, project: str, *, aws: bool, but: bool = False) -> None:
-    """Print what is there after a removal, and what it costs; `but`: something else is left, which is said after this."""
+def print_left(console: Console, inventory: Inventory, project: str, hint: Callable[[str], str], *, but: bool = False) -> None:
+    """Print what is there after a removal, and what it costs; `hint` makes commands go on where this one is, `but`: something else is left, which is said after this."""
     if inventory.is_empty:
         console.print(f"No stack of the project {project} is left." if but else f"Nothing of the project {project} is left.")
         return
-    option = " --aws" if aws else ""
     if not inventory.holds_only_data:
         stacks = ", ".join(f"{stack.name} ({stack.state.status})" for stack in inventory.stacks if not stack.holds_only_data)
         console.print(f"[bold red]Still there:[/] {stacks or 'what runs left on staging'}. Run the same again.")
@@ -137,7 +138,9 @@ def print_left(console: Console, inventory: Inventory, project: str, *, aws: boo
     if inventory.pipeline is not None:
         console.print(f"  the pipeline {inventory.pipeline} with its history (free)")
     console.print(
-        f"Bring the rest back: scones aws bootstrap{option}. Delete the data too: scones aws destroy{option} --delete-data", soft_wrap=True
+        hint("Bring the rest back: scones aws bootstrap. Delete the data too: scones aws destroy --delete-data"),
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -235,7 +235,8 @@ def diff(context: Context, exit_code: bool, stage: str | None, overrides: tuple[
             print_difference(console, difference)
             if difference.stack == parameters.stack_name and difference.drift is not None and difference.drift.resources:
                 option = " --aws" if context.aws else ""
-                console.print(f"  Put it back (shown first): scones aws bootstrap --revert-drift{option}", soft_wrap=True)
+                hint = context.hint(f"  Put it back (shown first): scones aws bootstrap --revert-drift{option}")
+                console.print(hint, markup=False, soft_wrap=True)
 
     context.output.result([difference.document() for difference in found], human)
     if exit_code and any(difference.differs for difference in found):
@@ -293,14 +294,14 @@ def destroy(
 
     def left(inventory: Inventory) -> Callable[[Console], None]:
         def human(console: Console) -> None:
-            view.print_left(console, inventory, project, aws=context.aws, but=bool(orphans))
-            view.print_orphans(console, orphans, aws=context.aws)
+            view.print_left(console, inventory, project, context.hint, but=bool(orphans))
+            view.print_orphans(console, orphans, context.hint)
 
         return human
 
     def planned(console: Console) -> None:
         view.print_plan(console, found, delete_data)
-        view.print_orphans(console, orphans, aws=context.aws)
+        view.print_orphans(console, orphans, context.hint)
 
     if found.is_empty or (found.holds_only_data and not delete_data):
         context.output.result({**result, "outcome": "nothing to do"}, left(found))
@@ -370,8 +371,7 @@ def _print_plan(console: Console, parameters: PlatformParameters, plan: Plan, co
 def _next_steps(context: Context, settings: Settings) -> list[str]:
     from scones.registry import stack_outputs
 
-    option = " --aws" if context.aws else ""
-    lines = [f"Next: train a model (scones run{option} --data FOLDER), then approve it (scones models approve{option})."]
+    lines = ["Next: train a model (scones run --data FOLDER), then approve it (scones models approve)."]
     if stack_outputs(context.target, f"{settings.project.name}-inference") is not None:
-        lines = [f"Production gets new code and settings with the next decision, or now: scones deploy refresh{option}"]
+        lines = ["Production gets new code and settings with the next decision, or now: scones deploy refresh"]
     return lines

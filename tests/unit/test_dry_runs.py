@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from scones import local
 from scones.cli import cli
 from scones.errors import ExitCode, SconesError
 from scones.project import as_typed, state_dir, with_state_dir
+from scones.removal import print_orphans
 from staging.sample import write_sample
 
 #: Commands without --dry-run, and why they need none.
@@ -76,6 +79,15 @@ def test_a_hint_names_the_state_folder_with_every_command(tmp_path: Path) -> Non
 )
 def test_hints_of_a_command_on_aws_stay_there(hint: str, typed: str, tmp_path: Path) -> None:
     assert as_typed(hint, tmp_path, aws=True) == typed
+
+
+@pytest.mark.parametrize("aws", [False, True])
+def test_what_belongs_to_no_stack_is_said_with_commands_that_go_on_there(tmp_path: Path, aws: bool) -> None:
+    text = io.StringIO()
+    print_orphans(Console(file=text), ("AWS::S3::Bucket scones",), lambda hint: as_typed(hint, tmp_path, aws=aws))
+    option = "--aws" if aws else f"--state-dir {tmp_path}"
+    assert f"scones aws bootstrap {option} takes this" in text.getvalue()
+    assert f"scones aws destroy {option} --delete-data" in text.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
